@@ -1,0 +1,107 @@
+// Package object holds Snapshot, the one read-only picture of the cluster that the compiler works from. Every source (a folder of YAML, the API server)
+// produces a Snapshot and nothing else, so that what is compiled never depends on where it came from.
+package object
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// Key names a namespaced object. It is a struct and never a joined string, so that two different objects cannot have the same key.
+type Key struct{ Namespace, Name string }
+
+// String returns namespace/name, for people.
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Name
+	}
+	return k.Namespace + "/" + k.Name
+}
+
+// Compare orders keys by namespace, then name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Namespace, o.Namespace), cmp.Compare(k.Name, o.Name))
+}
+
+// KeyOf returns the key of an object.
+func KeyOf(o metav1.Object) Key { return Key{o.GetNamespace(), o.GetName()} }
+
+// Ref names any object: its kind and its key. Namespace is empty for cluster-scoped kinds.
+type Ref struct{ Kind, Namespace, Name string }
+
+// Key returns the namespace and name of r.
+func (r Ref) Key() Key { return Key{r.Namespace, r.Name} }
+
+// String returns "Kind namespace/name", for people.
+func (r Ref) String() string { return r.Kind + " " + r.Key().String() }
+
+// Compare orders refs by kind, namespace and name.
+func (r Ref) Compare(o Ref) int {
+	return cmp.Or(cmp.Compare(r.Kind, o.Kind), r.Key().Compare(o.Key()))
+}
+
+// Snapshot is one picture of everything that Fairlead reads, taken at one moment. The maps and the objects in them are shared and must never be modified
+// after the snapshot was handed out; a source that changes one object makes a new Snapshot with new maps and may share the unchanged objects.
+//
+// The zero value is an empty cluster. A nil map is an empty one. Safe for concurrent reading.
+type Snapshot struct {
+	// Taken is when the picture was taken. It is the compiler's only clock: certificates are expired or not at this moment.
+	Taken time.Time
+
+	Namespaces     map[string]*corev1.Namespace
+	Services       map[Key]*corev1.Service
+	Secrets        map[Key]*corev1.Secret
+	ConfigMaps     map[Key]*corev1.ConfigMap
+	IngressClasses map[string]*networkingv1.IngressClass
+	Ingresses      map[Key]*networkingv1.Ingress
+
+	GatewayClasses  map[string]*gatewayv1.GatewayClass
+	Gateways        map[Key]*gatewayv1.Gateway
+	HTTPRoutes      map[Key]*gatewayv1.HTTPRoute
+	ReferenceGrants map[Key]*gatewayv1.ReferenceGrant
+
+	// EndpointSlices holds the slices of each Service, by the Service's key (the label kubernetes.io/service-name), sorted by name.
+	EndpointSlices map[Key][]*discoveryv1.EndpointSlice
+
+	// Origins says where an object was read from, as file:line. It is empty for objects from an API server.
+	Origins map[Ref]string
+}
+
+// Sorted returns the values of m ordered by key, so that whoever walks a map of the snapshot walks it the same way each time.
+func Sorted[V any](m map[Key]V) []V {
+	keys := make([]Key, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, Key.Compare)
+	out := make([]V, len(keys))
+	for i, k := range keys {
+		out[i] = m[k]
+	}
+	return out
+}
+
+// Older orders objects the way Gateway API resolves conflicts: the older creation time first, then the alphabetical order of namespace/name.
+// An object without a creation time (from a folder) counts as older than any with one, and such objects are ordered by name.
+func Older(a, b metav1.Object) int {
+	at, bt := a.GetCreationTimestamp().Time, b.GetCreationTimestamp().Time
+	return cmp.Or(at.Compare(bt), KeyOf(a).Compare(KeyOf(b)))
+}
+
+// SameRoutes reports whether s and t hold the very same objects (by identity) of every kind that a table is compiled from, so that they differ in
+// EndpointSlices at most and a table compiled from one is the table of the other. A rolling deploy changes nothing else.
+func (s *Snapshot) SameRoutes(t *Snapshot) bool {
+	return s != nil && t != nil &&
+		maps.Equal(s.Namespaces, t.Namespaces) && maps.Equal(s.Services, t.Services) && maps.Equal(s.Secrets, t.Secrets) &&
+		maps.Equal(s.ConfigMaps, t.ConfigMaps) && maps.Equal(s.IngressClasses, t.IngressClasses) && maps.Equal(s.Ingresses, t.Ingresses) &&
+		maps.Equal(s.GatewayClasses, t.GatewayClasses) && maps.Equal(s.Gateways, t.Gateways) && maps.Equal(s.HTTPRoutes, t.HTTPRoutes) &&
+		maps.Equal(s.ReferenceGrants, t.ReferenceGrants)
+}
