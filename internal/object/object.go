@@ -89,11 +89,19 @@ func Sorted[V any](m map[Key]V) []V {
 	return out
 }
 
-// Older orders objects the way Gateway API resolves conflicts: the older creation time first, then the alphabetical order of namespace/name.
+// Older orders objects the way Gateway API resolves conflicts: the older creation time first, then the alphabetical order of "{namespace}/{name}".
 // An object without a creation time (from a folder) counts as older than any with one, and such objects are ordered by name.
 func Older(a, b metav1.Object) int {
 	at, bt := a.GetCreationTimestamp().Time, b.GetCreationTimestamp().Time
-	return cmp.Or(at.Compare(bt), KeyOf(a).Compare(KeyOf(b)))
+	return cmp.Or(at.Compare(bt), Alphabetical(KeyOf(a), KeyOf(b)))
+}
+
+// Alphabetical orders keys by the text "{namespace}/{name}", in which shop-canary/x comes before shop/x, because "-" comes before "/".
+func Alphabetical(a, b Key) int {
+	if a.Namespace == b.Namespace {
+		return cmp.Compare(a.Name, b.Name)
+	}
+	return cmp.Compare(a.Namespace+"/", b.Namespace+"/")
 }
 
 // SameRoutes reports whether s and t hold the very same objects (by identity) of every kind that a table is compiled from, so that they differ in

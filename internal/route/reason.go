@@ -1,0 +1,31 @@
+package route
+
+// Reason is a stable code for an answer that Fairlead gave itself, in place of a backend. It appears in the access log, in the metrics and in the response
+// header X-Fairlead-Reason. A code that was released is never renamed.
+type Reason string
+
+// The reasons. docs/reasons.md explains each for users.
+const (
+	NoRoute              Reason = "no-route"               // 404: no listener, host or rule for the request
+	NoEndpoints          Reason = "no-endpoints"           // 503: the backend has no endpoint that could take the request
+	NoBackend            Reason = "no-backend"             // 500 (routes), 503 (Ingress): the backend does not exist, or the rule has none
+	RouteInvalid         Reason = "route-invalid"          // 500: the rule cannot be served as it is written
+	BackendConnectFailed Reason = "backend-connect-failed" // 502: no connection to any endpoint could be made
+	BackendReset         Reason = "backend-reset"          // 502: the connection to the backend broke before the response
+	BackendProtocol      Reason = "backend-protocol"       // 502: the backend's answer was not valid HTTP or over a limit
+	BackendTimeout       Reason = "backend-timeout"        // 504: the backend did not answer in time
+	RequestTimeout       Reason = "request-timeout"        // 504: the rule's request timeout ran out; 408: the client was too slow
+	ClientClosed         Reason = "client-closed"          // 499 in the log: the client left before the answer
+	BadRequest           Reason = "bad-request"            // 400: the request is malformed
+	BadBody              Reason = "bad-body"               // 400: the request's body is malformed
+	BadHost              Reason = "bad-host"               // 400: Host is missing or malformed
+	BadPath              Reason = "bad-path"               // 400: the path cannot be interpreted safely
+	HeadersTooLarge      Reason = "headers-too-large"      // 431: more or larger headers than allowed
+	TargetTooLong        Reason = "target-too-long"        // 414: the request target is longer than allowed
+	BodyTooLarge         Reason = "body-too-large"         // 413
+	MethodNotAllowed     Reason = "method-not-allowed"     // 405: CONNECT, TRACE
+	Misdirected          Reason = "misdirected"            // 421: the TLS connection was made for another listener
+	Overloaded           Reason = "overloaded"             // 503: a limit on connections or requests is reached
+	Redirected           Reason = "redirect"               // 3xx: a redirect filter answered
+	Internal             Reason = "internal-error"         // 500: a fault of Fairlead itself
+)
