@@ -195,4 +195,6 @@ type Endpoint struct {
 	// Terminating says that the endpoint is on its way out and used only because there is no ready one.
 	Terminating bool
 	Zone, Node  string
+	// Weight is the endpoint's share of the pool's requests beside the others'. Zero means 1.
+	Weight int32
 }

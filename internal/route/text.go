@@ -17,6 +17,9 @@ func (k PoolKey) String() string {
 	return k.Namespace + "/" + k.Service + ":" + strconv.Itoa(int(k.Port))
 }
 
+// MarshalText returns the key as String does, so that it is one word in JSON.
+func (k PoolKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // String returns "Kind namespace/name field", for people; parts that are empty are left out.
 func (s Source) String() string {
 	return printable(joinWords(s.Kind, s.object(), s.Field))
