@@ -1,0 +1,101 @@
+// Package compile turns a Snapshot into what Fairlead serves and says: the routing table, the certificates, the status of every object and the problems in
+// them. It is a function: the same snapshot gives the same bytes, and nothing else goes in or comes out. There is no error result, because a bad object never
+// stops the others: it becomes a Problem and a status condition.
+//
+// One file answers one question; see the file names.
+package compile
+
+import (
+	"net/netip"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// Default names of the controllers; see Options.
+const (
+	GatewayController = "fairlead.io/gateway-controller"
+	IngressController = "fairlead.io/ingress-controller"
+)
+
+// Options are the operator's choices. The zero value works.
+type Options struct {
+	// GatewayController and IngressController are the names by which classes choose us. Empty means the defaults.
+	GatewayController string
+	IngressController string
+	// PortMap maps the port of a listener to the port that is bound in its place, such as 80 to 8080. A port that is not in it is bound as it is.
+	PortMap map[uint16]uint16
+	// GatewayAddresses gives every Gateway an address of its own from this range, in the order of age. The zero value lets all Gateways share the default
+	// bind address: listeners of one port are merged, told apart by hostname, and the older Gateway wins a clash.
+	GatewayAddresses netip.Prefix
+	// HTTPPort and HTTPSPort are where Ingress objects are served, before PortMap. Zero means 80 and 443.
+	HTTPPort, HTTPSPort uint16
+	// RedirectHTTPS redirects plain requests to HTTPS for every Ingress host that has a TLS block, unless the Ingress says fairlead.io/ssl-redirect: "false".
+	RedirectHTTPS bool
+	// AllowExternalName allows Services of type ExternalName as backends.
+	AllowExternalName bool
+	// PublishAddresses are what the status of Gateways (that share an address) and Ingresses shows; IPs or host names.
+	PublishAddresses []string
+}
+
+func (o Options) withDefaults() Options {
+	if o.GatewayController == "" {
+		o.GatewayController = GatewayController
+	}
+	if o.IngressController == "" {
+		o.IngressController = IngressController
+	}
+	if o.HTTPPort == 0 {
+		o.HTTPPort = 80
+	}
+	if o.HTTPSPort == 0 {
+		o.HTTPSPort = 443
+	}
+	return o
+}
+
+// bindPort returns the port that is bound for the port p of a listener.
+func (o Options) bindPort(p uint16) uint16 {
+	if m, ok := o.PortMap[p]; ok {
+		return m
+	}
+	return p
+}
+
+// Result is everything that follows from a snapshot. It shares no memory that anybody may modify.
+type Result struct {
+	Table        *route.Table
+	Certificates []route.Certificate
+	Status       Status
+	Problems     []Problem // sorted
+}
+
+// compiler holds what one call of Compile reads and what its files write. Each field below is written by one file only, named beside it.
+type compiler struct {
+	in  *object.Snapshot
+	opt Options
+
+	problems problems                               // problem.go
+	grants   map[string][]*gatewayv1.ReferenceGrant // grant.go
+	pairs    map[object.Key]parsedPair              // tls.go
+	pools    map[route.PoolKey]*route.Pool          // service.go
+	tables   map[route.Bind]*route.Port             // port.go
+	certs    []route.Certificate                    // listener.go, ingresstls.go
+	rejected []route.Rejected                       // attach.go, ingress.go
+	status   Status                                 // status.go
+}
+
+// Compile turns a snapshot into a Result.
+func Compile(in *object.Snapshot, opt Options) Result {
+	c := &compiler{
+		in:     in,
+		opt:    opt.withDefaults(),
+		pools:  map[route.PoolKey]*route.Pool{},
+		tables: map[route.Bind]*route.Port{},
+	}
+	c.gateways()  // gateway.go: classes, listeners, attachment, HTTPRoutes
+	c.ingresses() // ingress.go
+	return c.result()
+}

@@ -1,0 +1,185 @@
+package compile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// resolveClashes finds listeners that ask for the same: a request must belong to one listener only. Inside a Gateway nobody wins, because its author has to
+// say what is meant. Between Gateways that share an address the older wins, because it served first and must not be robbed by a newer one.
+func (c *compiler) resolveClashes(gateways []*gateway) {
+	for _, g := range gateways {
+		c.clashesWithin(g)
+	}
+	claims := make(map[route.Bind]*claim)
+	for _, g := range gateways {
+		if !g.accepted.ok() {
+			continue
+		}
+		for _, l := range g.listeners {
+			c.claim(claims, l)
+		}
+	}
+}
+
+// clashesWithin finds the clashes between the listeners of one Gateway.
+func (c *compiler) clashesWithin(g *gateway) {
+	ports := make(map[uint16][]*listener)
+	for _, l := range g.listeners {
+		if l.accepted.ok() {
+			ports[l.port] = append(ports[l.port], l)
+		}
+	}
+	for _, port := range slices.Sorted(maps.Keys(ports)) {
+		if same := ports[port]; len(same) > 1 {
+			c.clashesOnPort(same)
+		}
+	}
+}
+
+// clashesOnPort finds the clashes between listeners that one Gateway has on one port.
+func (c *compiler) clashesOnPort(same []*listener) {
+	hostnames := make(map[string][]*listener)
+	for _, l := range same {
+		if l.protocol != same[0].protocol {
+			c.clashAll(same, gatewayv1.ListenerReasonProtocolConflict, "a port can speak one protocol only")
+			return
+		}
+		hostnames[l.hostname] = append(hostnames[l.hostname], l)
+	}
+	for _, name := range slices.Sorted(maps.Keys(hostnames)) {
+		if rivals := hostnames[name]; len(rivals) > 1 {
+			c.clashAll(rivals, gatewayv1.ListenerReasonHostnameConflict, "they have the same port and hostname")
+		}
+	}
+}
+
+func (c *compiler) clashAll(rivals []*listener, reason gatewayv1.ListenerConditionReason, why string) {
+	names := make([]string, len(rivals))
+	for i, l := range rivals {
+		names[i] = fmt.Sprintf("%s (%s)", l.name, l.wants())
+	}
+	for _, l := range rivals {
+		c.clash(l, reason, "the listeners %s clash: %s; none of them is served", list(names), why)
+	}
+}
+
+// clash notes that a listener lost what it asked for.
+func (c *compiler) clash(l *listener, reason gatewayv1.ListenerConditionReason, format string, args ...any) {
+	l.conflicted = verdict{string(reason), fmt.Sprintf(format, args...)}
+	l.accepted = verdict{string(reason), "it clashes with another listener"}
+	c.problems.add(Error, l.gateway.ref, l.field, string(reason), "%s", l.conflicted.Message)
+}
+
+// wants says what a listener asks for.
+func (l *listener) wants() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s on port %d", l.spec.Protocol, l.spec.Port)
+	if int32(l.port) != l.spec.Port {
+		fmt.Fprintf(&b, ", here %d,", l.port)
+	}
+	if l.hostname != "" {
+		fmt.Fprintf(&b, " for %s", l.hostname)
+	}
+	return strings.TrimSuffix(b.String(), ",")
+}
+
+// claim is what the Gateways so far took of one bind.
+type claim struct {
+	first     *listener // which decided the protocol
+	hostnames map[string]*listener
+}
+
+// claim takes for a listener what it asks for, unless another Gateway has it.
+func (c *compiler) claim(claims map[route.Bind]*claim, l *listener) {
+	for _, address := range l.gateway.binds {
+		held := claims[route.Bind{Address: address, Port: l.port}]
+		if held == nil || !l.accepted.ok() {
+			continue
+		}
+		if winner := held.first; winner.protocol != l.protocol {
+			c.clash(l, gatewayv1.ListenerReasonProtocolConflict, "%s is taken by %s, which comes first and speaks %s", l.wants(), winner, winner.spec.Protocol)
+		} else if winner := held.hostnames[l.hostname]; winner != nil {
+			c.clash(l, gatewayv1.ListenerReasonHostnameConflict, "%s is taken by %s, which comes first", l.wants(), winner)
+		}
+	}
+	if !l.accepted.ok() {
+		return
+	}
+	for _, address := range l.gateway.binds {
+		bind := route.Bind{Address: address, Port: l.port}
+		if claims[bind] == nil {
+			claims[bind] = &claim{first: l, hostnames: make(map[string]*listener)}
+		}
+		claims[bind].hostnames[l.hostname] = l
+	}
+}
+
+// findOverlaps finds HTTPS listeners of one bind with hostnames that some name matches both of. That is allowed, the more specific one gets the request, but
+// clients that reuse a connection for another name may meet the wrong listener (GEP-3567), so that their status says so.
+func findOverlaps(gateways []*gateway) {
+	binds := make(map[route.Bind]map[string]*listener)
+	var order []*listener
+	for _, g := range gateways {
+		for _, l := range g.listeners {
+			if l.protocol != route.HTTPS || len(l.open) == 0 {
+				continue
+			}
+			order = append(order, l)
+			for _, address := range g.binds {
+				bind := route.Bind{Address: address, Port: l.port}
+				if binds[bind] == nil {
+					binds[bind] = make(map[string]*listener)
+				}
+				binds[bind][l.hostname] = l
+			}
+		}
+	}
+	for _, l := range order {
+		for _, address := range l.gateway.binds {
+			l.markOverlaps(binds[route.Bind{Address: address, Port: l.port}])
+		}
+	}
+}
+
+// markOverlaps marks l and each listener with a wider hostname that l's is part of.
+func (l *listener) markOverlaps(hostnames map[string]*listener) {
+	for name := range wider(l.hostname) {
+		if other := hostnames[name]; other != nil {
+			if l.overlap == "" {
+				l.overlap = other.String()
+			}
+			if other.overlap == "" {
+				other.overlap = l.String()
+			}
+		}
+	}
+}
+
+// wider yields the wildcards that stand for hostname and more, and then the empty hostname, which stands for all.
+func wider(hostname string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		if hostname == "" {
+			return
+		}
+		rest := strings.TrimPrefix(hostname, "*")
+		rest = strings.TrimPrefix(rest, ".")
+		for {
+			dot := strings.IndexByte(rest, '.')
+			if dot < 0 {
+				break
+			}
+			if !yield("*" + rest[dot:]) {
+				return
+			}
+			rest = rest[dot+1:]
+		}
+		yield("")
+	}
+}

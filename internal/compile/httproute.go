@@ -1,0 +1,453 @@
+package compile
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// httpRoutes compiles every HTTPRoute that names one of our Gateways. The routes come sorted, so that what they add to lists comes in the same order each time.
+func (c *compiler) httpRoutes(index map[object.Key]*gateway) {
+	for _, obj := range object.Sorted(c.in.HTTPRoutes) {
+		if obj != nil {
+			ref := object.Ref{Kind: "HTTPRoute", Namespace: obj.Namespace, Name: obj.Name}
+			c.guard(ref, func() { c.httpRoute(obj, ref, index) })
+		}
+	}
+}
+
+func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index map[object.Key]*gateway) {
+	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
+	attachments := c.attach(head, index)
+	if len(attachments) == 0 {
+		return
+	}
+	r := &httpRoute{compiler: c, obj: obj, ref: ref}
+	r.compile()
+	accepted := r.accepted()
+	r.place(attachments, accepted.ok())
+	r.writeStatus(attachments, accepted)
+}
+
+// routeHostnames returns the hostnames of a route in lower case, without those that are none. When none is left, there is none: the route must not become one
+// for all hosts.
+func (c *compiler) routeHostnames(ref object.Ref, in []gatewayv1.Hostname) []string {
+	if len(in) == 0 {
+		return anyHostname
+	}
+	c.checkLimit(ref, "spec.hostnames", len(in), 16)
+	out := make([]string, 0, len(in))
+	for i, h := range in {
+		name, err := cleanHostname(string(h), true)
+		if err != nil {
+			c.problems.add(Error, ref, indexed("spec.hostnames", i), "InvalidHostname", "the hostname %v; it is ignored", err)
+		} else if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// httpRoute is an HTTPRoute while it is compiled.
+type httpRoute struct {
+	*compiler
+	obj *gatewayv1.HTTPRoute
+	ref object.Ref
+
+	rules    []*route.Rule
+	resolved verdict // the first reference that leads nowhere
+	astray   int     // how many references lead nowhere
+	flaws    []flaw  // what of the rules cannot be served
+	sound    int     // how many rules can be served, at least in part
+}
+
+// flaw is a part of a route that cannot be served.
+type flaw struct {
+	field string
+	verdict
+}
+
+// compile compiles the rules. A route without rules has one that matches everything and has no backends, as the API server would have it.
+func (r *httpRoute) compile() {
+	specs := r.obj.Spec.Rules
+	if len(specs) == 0 {
+		specs = make([]gatewayv1.HTTPRouteRule, 1)
+	}
+	r.checkLimits(specs)
+	var names map[gatewayv1.SectionName]bool
+	for i := range specs {
+		rule := httpRule{httpRoute: r, spec: &specs[i], index: i}
+		rule.compile()
+		if name := specs[i].Name; name != nil {
+			if names[*name] {
+				r.problems.add(Warning, r.ref, rule.field()+".name", "DuplicateName", "another rule is named %q already", *name)
+			}
+			set(&names, *name, true)
+		}
+	}
+}
+
+func (r *httpRoute) checkLimits(specs []gatewayv1.HTTPRouteRule) {
+	matches := 0
+	for i := range specs {
+		s := &specs[i]
+		matches += len(s.Matches)
+		if len(s.Matches) > 64 || len(s.Filters) > 16 || len(s.BackendRefs) > 16 {
+			r.checkLimit(r.ref, ruleField(i)+".matches", len(s.Matches), 64)
+			r.checkLimit(r.ref, ruleField(i)+".filters", len(s.Filters), 16)
+			r.checkLimit(r.ref, ruleField(i)+".backendRefs", len(s.BackendRefs), 16)
+		}
+	}
+	r.checkLimit(r.ref, "spec.rules", len(specs), 16)
+	r.checkLimit(r.ref, "spec.rules[*].matches", matches, 128)
+}
+
+// accepted says whether the content of the route lets it be accepted: when one of its rules can be served.
+func (r *httpRoute) accepted() verdict {
+	if r.sound > 0 {
+		return verdict{}
+	}
+	return verdict{r.flaws[0].Reason, "no rule can be served: " + r.flawText()}
+}
+
+// flawText lists the flaws for a status.
+func (r *httpRoute) flawText() string {
+	const few = 3
+	texts := make([]string, 0, few+1)
+	for _, f := range r.flaws[:min(few, len(r.flaws))] {
+		texts = append(texts, f.field+": "+f.Message)
+	}
+	if n := len(r.flaws) - few; n > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// place puts the rules into the hosts of the listeners that took the route, and counts the route there. Rules that answer with an error are among them: they
+// keep their requests, so that these do not fall to a rule that was not meant for them.
+func (r *httpRoute) place(attachments []attachment, count bool) {
+	var done []*listener
+	rules := r.rules
+	for _, a := range attachments {
+		for _, p := range a.places {
+			// Two parentRefs may mean the same listener, one by its Gateway and one by its name.
+			if slices.Contains(done, p.listener) {
+				continue
+			}
+			done = append(done, p.listener)
+			if count {
+				p.listener.attached++
+			}
+			for _, o := range p.listener.open {
+				if rules == nil {
+					rules = cloneRules(r.rules)
+				}
+				o.addRules(p.hostnames, rules)
+				rules = nil
+			}
+		}
+	}
+}
+
+func (o *openListener) addRules(hostnames []string, rules []*route.Rule) {
+	for _, name := range hostnames {
+		h := o.host(name)
+		h.Rules = append(h.Rules, rules...)
+	}
+}
+
+// cloneRules gives a further listener rules of its own: the data plane counts the requests of a rule for each listener.
+func cloneRules(rules []*route.Rule) []*route.Rule {
+	copies := make([]route.Rule, len(rules))
+	out := make([]*route.Rule, len(rules))
+	for i, r := range rules {
+		copies[i] = *r
+		out[i] = &copies[i]
+	}
+	return out
+}
+
+// writeStatus writes what each parent says about the route.
+func (r *httpRoute) writeStatus(attachments []attachment, accepted verdict) {
+	generation := r.obj.Generation
+	resolved := r.resolved
+	if r.astray > 1 {
+		resolved.Message += fmt.Sprintf("; and %d more", r.astray-1)
+	}
+	var status gatewayv1.HTTPRouteStatus
+	for _, a := range attachments {
+		v := a.accepted.or(accepted)
+		conditions := []metav1.Condition{
+			v.condition("Accepted", "Accepted", generation),
+			resolved.condition("ResolvedRefs", "ResolvedRefs", generation),
+		}
+		if v.ok() && len(r.flaws) > 0 {
+			conditions = append(conditions, metav1.Condition{
+				Type: "PartiallyInvalid", Status: metav1.ConditionTrue, Reason: r.flaws[0].Reason, ObservedGeneration: generation,
+				Message: "Dropped Rule: " + r.flawText(),
+			})
+		}
+		status.Parents = append(status.Parents, gatewayv1.RouteParentStatus{
+			ParentRef: a.parent, ControllerName: gatewayv1.GatewayController(r.opt.GatewayController), Conditions: conditions,
+		})
+	}
+	set(&r.status.HTTPRoutes, r.ref.Key(), status)
+}
+
+// httpRule is a rule of an HTTPRoute while it is compiled.
+type httpRule struct {
+	*httpRoute
+	spec  *gatewayv1.HTTPRouteRule
+	index int
+	fault *route.Fault // answers all requests of the rule
+}
+
+// field is the rule's place in the route.
+func (r *httpRule) field() string { return ruleField(r.index) }
+
+// flawed notes that a part of the rule cannot be served.
+func (r *httpRule) flawed(field string, reason gatewayv1.RouteConditionReason, message string) {
+	field = r.field() + field
+	r.problems.add(Error, r.ref, field, string(reason), "%s", message)
+	r.flaws = append(r.flaws, flaw{field, verdict{string(reason), message}})
+}
+
+// broken notes that the rule as a whole cannot be served: it answers its requests with an error.
+func (r *httpRule) broken(field string, reason gatewayv1.RouteConditionReason, message string) {
+	r.flawed(field, reason, message)
+	if r.fault == nil {
+		r.fault = invalid(r.field()+field, message)
+	}
+}
+
+// invalid answers what cannot be served as it is written.
+func invalid(field, message string) *route.Fault {
+	return &route.Fault{Status: 500, Reason: route.RouteInvalid, Why: field + ": " + message}
+}
+
+func (r *httpRule) compile() {
+	filters := r.filters()
+	rule := route.Rule{Filters: filters.list(), Timeouts: r.timeouts()}
+	if filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
+		r.checkRedirectAlone()
+	} else {
+		rule.Backends = r.backends(filters)
+	}
+	r.checkUnsupported()
+	if r.fault != nil {
+		rule = route.Rule{Fault: r.fault}
+	} else if !filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
+		rule.Fault = noBackend(rule.Backends)
+	}
+	if r.addMatches(&rule) > 0 && r.fault == nil && !allInvalid(rule.Backends) {
+		r.sound++
+	}
+}
+
+func (r *httpRule) checkRedirectAlone() {
+	if len(r.spec.BackendRefs) > 0 {
+		r.problems.add(Warning, r.ref, r.field()+".backendRefs", "RedirectWithBackends", "the redirect answers all requests, so that no backend ever gets one")
+	}
+}
+
+func (r *httpRule) checkUnsupported() {
+	if r.spec.Retry != nil {
+		r.unsupported(r.ref, r.field()+".retry", "retries are not supported yet: a request is tried again only where no connection could be made")
+	}
+	if r.spec.SessionPersistence != nil {
+		r.unsupported(r.ref, r.field()+".sessionPersistence", "session persistence is not supported yet: every request may go to another endpoint")
+	}
+}
+
+// noBackend answers the requests of a rule that has nowhere to send them, which is no mistake: its author may be about to add backends.
+func noBackend(backends []route.WeightedPool) *route.Fault {
+	for _, b := range backends {
+		if b.Weight > 0 {
+			return nil
+		}
+	}
+	why := "the rule has no backendRefs"
+	if len(backends) > 0 {
+		why = "all backendRefs of the rule have the weight 0"
+	}
+	return &route.Fault{Status: 500, Reason: route.NoBackend, Why: why}
+}
+
+// allInvalid tells whether the filters of every backend that gets requests are invalid.
+func allInvalid(backends []route.WeightedPool) bool {
+	some := false
+	for _, b := range backends {
+		if b.Weight == 0 {
+			continue
+		}
+		if b.Fault == nil || b.Fault.Reason != route.RouteInvalid {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
+// addMatches adds the rule once for each of its matches, and returns how many are valid. The requests that an invalid match was meant for cannot be told from
+// others, so it matches none.
+func (r *httpRule) addMatches(rule *route.Rule) int {
+	rule.Order = route.Order{Created: r.obj.CreationTimestamp.Time, Rule: r.index}
+	rule.Source = r.source(r.field())
+	if len(r.spec.Matches) == 0 {
+		rule.Match.Path.Value = "/"
+		r.rules = append(r.rules, new(*rule))
+		return 1
+	}
+	copies := make([]route.Rule, 0, len(r.spec.Matches))
+	for j := range r.spec.Matches {
+		match, err := httpMatch(&r.spec.Matches[j])
+		if err != nil {
+			r.flawed(indexed(".matches", j)+err.field, gatewayv1.RouteReasonUnsupportedValue, err.Error()+"; this match matches nothing")
+			continue
+		}
+		rule.Match, rule.Order.Match, rule.Source.Field = match, j, matchField(r.index, j)
+		copies = append(copies, *rule)
+		r.rules = append(r.rules, &copies[len(copies)-1])
+	}
+	return len(copies)
+}
+
+func (r *httpRoute) source(field string) route.Source {
+	return route.Source{Kind: r.ref.Kind, Namespace: r.ref.Namespace, Name: r.ref.Name, Field: field}
+}
+
+// filters compiles the rule's own filters.
+func (r *httpRule) filters() *httpFilters {
+	if len(r.spec.Filters) == 0 {
+		return nil
+	}
+	f := r.newFilters(r.field(), nil)
+	f.compile(r.spec.Filters, func(err *filterError) {
+		r.broken(err.field, err.reason, err.Error())
+		r.resolves(err)
+	})
+	return f
+}
+
+// newFilters makes ready for compiling filters at a field; those of a backend have the rule's as outer.
+func (r *httpRule) newFilters(field string, outer *httpFilters) *httpFilters {
+	return &httpFilters{
+		ports: r.opt.bindPort, prefixes: r.hasOnePrefix(), outer: outer,
+		warn: func(at, code, message string) { r.problems.add(Warning, r.ref, field+at, code, "%s", message) },
+	}
+}
+
+// resolves notes a filter that refers to something that means nothing here.
+func (r *httpRule) resolves(err *filterError) {
+	if err.unresolved {
+		r.leadsNowhere(verdict{string(gatewayv1.RouteReasonInvalidKind), err.Error()})
+	}
+}
+
+// leadsNowhere notes a reference that does not resolve.
+func (r *httpRoute) leadsNowhere(v verdict) {
+	r.resolved = r.resolved.or(v)
+	r.astray++
+}
+
+// hasOnePrefix tells whether the rule has exactly one match, and that is of a prefix.
+func (r *httpRule) hasOnePrefix() bool {
+	switch len(r.spec.Matches) {
+	case 0:
+		return true
+	case 1:
+		p := r.spec.Matches[0].Path
+		return p == nil || orDefault(p.Type, gatewayv1.PathMatchPathPrefix) == gatewayv1.PathMatchPathPrefix
+	}
+	return false
+}
+
+// backends compiles the backends of the rule. One that leads nowhere keeps its share of the requests and answers them with an error.
+func (r *httpRule) backends(filters *httpFilters) []route.WeightedPool {
+	if len(r.spec.BackendRefs) == 0 {
+		return nil
+	}
+	out := make([]route.WeightedPool, len(r.spec.BackendRefs))
+	for j := range r.spec.BackendRefs {
+		out[j] = r.backend(&r.spec.BackendRefs[j], j, filters)
+	}
+	return out
+}
+
+func (r *httpRule) backend(ref *gatewayv1.HTTPBackendRef, j int, filters *httpFilters) route.WeightedPool {
+	field := backendField(r.index, j)
+	out := route.WeightedPool{Weight: orDefault(ref.Weight, 1), Source: r.source(field)}
+	if out.Weight < 0 || out.Weight > maxWeight {
+		r.broken(indexed(".backendRefs", j)+".weight", gatewayv1.RouteReasonUnsupportedValue,
+			fmt.Sprintf("weight %d is not between 0 and %d", out.Weight, maxWeight))
+		out.Weight = 0
+	}
+	pool, v, code := r.backendPool(r.ref, &ref.BackendObjectReference)
+	out.Pool = pool
+	if !v.ok() {
+		r.problems.add(Error, r.ref, field, code, "%s", v.Message)
+		r.leadsNowhere(v)
+		out.Fault = &route.Fault{Status: 500, Reason: route.NoBackend, Why: v.Message}
+	}
+	if len(ref.Filters) > 0 {
+		r.backendFilters(&out, ref.Filters, j, filters)
+	}
+	return out
+}
+
+// backendFilters compiles the filters of a backend. If one of them is invalid, its requests are not sent to it without.
+func (r *httpRule) backendFilters(out *route.WeightedPool, specs []gatewayv1.HTTPRouteFilter, j int, outer *httpFilters) {
+	own := r.newFilters(out.Source.Field, outer)
+	own.compile(specs, func(err *filterError) {
+		at := indexed(".backendRefs", j) + err.field
+		r.flawed(at, err.reason, err.Error())
+		r.resolves(err)
+		out.Fault = invalid(r.field()+at, err.Error())
+	})
+	if out.Fault == nil {
+		out.Filters = own.list()
+	} else {
+		out.Pool = nil
+	}
+}
+
+// timeouts compiles the timeouts of the rule: zero in the API is none, which is negative in the table.
+func (r *httpRule) timeouts() (out route.Timeouts) {
+	t := r.spec.Timeouts
+	if t == nil {
+		return out
+	}
+	out.Request = r.timeout(".timeouts.request", t.Request)
+	out.Backend = r.timeout(".timeouts.backendRequest", t.BackendRequest)
+	if out.Request > 0 && out.Backend > out.Request {
+		r.problems.add(Warning, r.ref, r.field()+".timeouts.backendRequest", "TimeoutTooLong",
+			"%s is longer than the timeout of the whole request, %s, which ends it before", *t.BackendRequest, *t.Request)
+	}
+	return out
+}
+
+func (r *httpRule) timeout(field string, d *gatewayv1.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	parsed, err := time.ParseDuration(string(*d))
+	if err != nil || !duration.MatchString(string(*d)) {
+		r.broken(field, gatewayv1.RouteReasonUnsupportedValue, fmt.Sprintf("%.64q is not a duration such as 10s, 1m30s or 500ms", *d))
+		return 0
+	}
+	if parsed == 0 {
+		return -1
+	}
+	return parsed
+}
+
+// duration is what a duration of Gateway API looks like (GEP-2257).
+var duration = regexp.MustCompile(`^([0-9]{1,5}(h|m|s|ms)){1,4}$`)

@@ -1,0 +1,421 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// listener is a listener of a Gateway while it is compiled.
+type listener struct {
+	gateway  *gateway
+	spec     *gatewayv1.Listener
+	name     string
+	field    string         // spec.listeners[i]
+	hostname string         // lower case; "" is any
+	protocol route.Protocol // "" when it is none of ours
+	port     uint16         // that is bound
+	kinds    []gatewayv1.RouteGroupKind
+	from     allowance
+
+	accepted   verdict
+	conflicted verdict // yes means that there is no conflict
+	resolved   verdict
+	pairs      []route.KeyPair // HTTPS; none: it presents a self-signed certificate
+	overlap    string          // another listener of its port with a hostname that intersects with its own; "" when there is none
+	attached   int32
+	open       []*openListener
+}
+
+// openListener is a listener on one of the addresses of its Gateway.
+type openListener struct {
+	*route.Listener
+	hosts map[string]*route.Host
+}
+
+// host returns the host of a name, made if need be.
+func (o *openListener) host(name string) *route.Host {
+	h := o.hosts[name]
+	if h == nil {
+		h = &route.Host{Name: name}
+		o.hosts[name] = h
+		o.Hosts = append(o.Hosts, h)
+	}
+	return h
+}
+
+// String names a listener for people.
+func (l *listener) String() string { return fmt.Sprintf("listener %s of %s", l.name, l.gateway.ref) }
+
+// listeners compiles each listener of a Gateway as far as that needs no other listener.
+func (c *compiler) listeners(g *gateway) {
+	names := make(map[string]bool, len(g.obj.Spec.Listeners))
+	for i := range g.obj.Spec.Listeners {
+		spec := &g.obj.Spec.Listeners[i]
+		l := &listener{gateway: g, spec: spec, name: string(spec.Name), field: fmt.Sprintf("spec.listeners[%d]", i)}
+		// A name that is not unique cannot have a status of its own, and one that is no name cannot have any.
+		switch {
+		case !validName(l.name):
+			c.problems.add(Error, g.ref, l.field+".name", "InvalidName", "%q cannot be the name of a listener, which is then not served", l.name)
+		case names[l.name]:
+			c.problems.add(Error, g.ref, l.field+".name", "DuplicateName", "another listener is named %q already; this one is not served", l.name)
+		default:
+			names[l.name] = true
+			g.listeners = append(g.listeners, l)
+			c.checkListener(l)
+		}
+	}
+}
+
+func (c *compiler) checkListener(l *listener) {
+	c.checkProtocol(l)
+	c.checkPort(l)
+	c.checkHostname(l)
+	c.checkClientValidation(l)
+	c.checkKinds(l)
+	c.checkAllowedNamespaces(l)
+	c.checkCertificateRefs(l)
+}
+
+// reject notes why a listener is not accepted; the first reason is the one in its status.
+func (c *compiler) reject(l *listener, field string, reason gatewayv1.ListenerConditionReason, format string, args ...any) {
+	v := verdict{string(reason), fmt.Sprintf(format, args...)}
+	c.problems.add(Error, l.gateway.ref, l.field+field, v.Reason, "%s", v.Message)
+	l.accepted = l.accepted.or(v)
+}
+
+// unresolved notes why a reference of a listener does not resolve.
+func (c *compiler) unresolved(l *listener, field string, reason gatewayv1.ListenerConditionReason, message string) {
+	c.problems.add(Error, l.gateway.ref, field, string(reason), "%s", message)
+	l.resolved = l.resolved.or(verdict{string(reason), message})
+}
+
+func (c *compiler) checkProtocol(l *listener) {
+	tls := l.spec.TLS
+	switch l.spec.Protocol {
+	case gatewayv1.HTTPProtocolType:
+		l.protocol = route.HTTP
+		if tls != nil {
+			// Whoever wrote a certificate expects encryption: serving in clear text instead would be worse than serving nothing.
+			c.reject(l, ".tls", gatewayv1.ListenerReasonUnsupportedValue, "a listener of protocol HTTP cannot have tls; for encryption the protocol is HTTPS")
+		}
+	case gatewayv1.HTTPSProtocolType:
+		l.protocol = route.HTTPS
+		if tls != nil && tls.Mode != nil && *tls.Mode != gatewayv1.TLSModeTerminate {
+			c.reject(l, ".tls.mode", gatewayv1.ListenerReasonUnsupportedValue, "TLS mode %q is not supported with protocol HTTPS; Terminate is", *tls.Mode)
+		}
+	default:
+		c.reject(l, ".protocol", gatewayv1.ListenerReasonUnsupportedProtocol, "protocol %q is not supported; HTTP and HTTPS are", l.spec.Protocol)
+	}
+}
+
+func (c *compiler) checkPort(l *listener) {
+	if p := l.spec.Port; p < 1 || p > 65535 {
+		c.reject(l, ".port", gatewayv1.ListenerReasonPortUnavailable, "port %d does not exist; ports are 1 to 65535", p)
+	} else {
+		l.port = c.opt.bindPort(uint16(p))
+	}
+}
+
+func (c *compiler) checkHostname(l *listener) {
+	if l.spec.Hostname == nil || *l.spec.Hostname == "" {
+		return
+	}
+	name, err := cleanHostname(string(*l.spec.Hostname), true)
+	if err != nil {
+		c.reject(l, ".hostname", gatewayv1.ListenerReasonUnsupportedValue, "the hostname %v", err)
+	}
+	l.hostname = name
+}
+
+// checkClientValidation closes listeners that should demand certificates from clients: that is not supported yet, and to serve them without would open to
+// everybody what its author meant to close.
+func (c *compiler) checkClientValidation(l *listener) {
+	tls := l.gateway.obj.Spec.TLS
+	if l.protocol != route.HTTPS || tls == nil || tls.Frontend == nil {
+		return
+	}
+	config := tls.Frontend.Default
+	for _, p := range tls.Frontend.PerPort {
+		if p.Port == l.spec.Port {
+			config = p.TLS
+		}
+	}
+	if config.Validation != nil {
+		c.reject(l, "", gatewayv1.ListenerReasonUnsupportedValue,
+			"the Gateway's spec.tls.frontend demands client certificates, which is not supported yet: the listener is closed rather than open to everybody")
+	}
+}
+
+// checkKinds finds the kinds of routes that may attach to a listener.
+func (c *compiler) checkKinds(l *listener) {
+	l.kinds = []gatewayv1.RouteGroupKind{}
+	supported := protocolKinds(l.protocol)
+	allowed := l.spec.AllowedRoutes
+	if allowed == nil || len(allowed.Kinds) == 0 {
+		l.kinds = append(l.kinds, supported...)
+		return
+	}
+	for i, k := range allowed.Kinds {
+		group := gatewayv1.Group(gatewayGroup)
+		if k.Group != nil {
+			group = *k.Group
+		}
+		switch {
+		case !hasKind(supported, group, k.Kind) && l.protocol != "":
+			c.unresolved(l, fmt.Sprintf("%s.allowedRoutes.kinds[%d]", l.field, i), gatewayv1.ListenerReasonInvalidRouteKinds,
+				fmt.Sprintf("routes of kind %s (group %q) cannot attach to a listener of protocol %s; HTTPRoutes can", k.Kind, group, l.spec.Protocol))
+		case hasKind(supported, group, k.Kind) && !hasKind(l.kinds, group, k.Kind):
+			l.kinds = append(l.kinds, gatewayv1.RouteGroupKind{Group: &group, Kind: k.Kind})
+		}
+	}
+}
+
+// protocolKinds returns the kinds of routes that a protocol can have.
+func protocolKinds(p route.Protocol) []gatewayv1.RouteGroupKind {
+	if p == "" {
+		return nil
+	}
+	group := gatewayv1.Group(gatewayGroup)
+	return []gatewayv1.RouteGroupKind{{Group: &group, Kind: "HTTPRoute"}}
+}
+
+func hasKind(kinds []gatewayv1.RouteGroupKind, group gatewayv1.Group, kind gatewayv1.Kind) bool {
+	for _, k := range kinds {
+		if k.Kind == kind && *k.Group == group {
+			return true
+		}
+	}
+	return false
+}
+
+// allowance says which namespaces' routes may attach to a listener. The zero value allows none.
+type allowance struct {
+	from     gatewayv1.FromNamespaces
+	selector labels.Selector
+}
+
+func (c *compiler) checkAllowedNamespaces(l *listener) {
+	l.from = allowance{from: gatewayv1.NamespacesFromSame}
+	allowed := l.spec.AllowedRoutes
+	if allowed == nil || allowed.Namespaces == nil || allowed.Namespaces.From == nil {
+		return
+	}
+	field := ".allowedRoutes.namespaces"
+	l.from.from = *allowed.Namespaces.From
+	switch l.from.from {
+	case gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromSame:
+	case gatewayv1.NamespacesFromSelector:
+		selector, err := metav1.LabelSelectorAsSelector(allowed.Namespaces.Selector)
+		switch {
+		case err != nil:
+			c.reject(l, field+".selector", gatewayv1.ListenerReasonUnsupportedValue, "the selector is not valid: %v", err)
+		case allowed.Namespaces.Selector == nil:
+			c.reject(l, field+".selector", gatewayv1.ListenerReasonUnsupportedValue, "from: Selector needs a selector")
+		default:
+			l.from.selector = selector
+		}
+	default:
+		c.reject(l, field+".from", gatewayv1.ListenerReasonUnsupportedValue, "%q is none of All, Same and Selector", l.from.from)
+	}
+}
+
+// refusal says why a listener lets no routes of a namespace attach, in words that follow the listener's name; "" when it does let them.
+func (c *compiler) refusal(l *listener, namespace string) string {
+	switch own := l.gateway.ref.Namespace; {
+	case l.from.from == gatewayv1.NamespacesFromAll:
+		return ""
+	case l.from.from == gatewayv1.NamespacesFromSame:
+		if namespace == own {
+			return ""
+		}
+		return "allows routes from its own namespace only"
+	case l.from.from == gatewayv1.NamespacesFromSelector && l.from.selector != nil:
+		if l.from.selector.Matches(c.namespaceLabels(namespace)) {
+			return ""
+		}
+		return fmt.Sprintf("allows routes only from namespaces labelled %s, which %s is not", l.from.selector, namespace)
+	}
+	return "allows routes from no namespace"
+}
+
+// namespaceLabels are the labels of a namespace, among them the one that every namespace of a cluster has. A namespace without an object has only that.
+type namespaceLabels struct {
+	name   string
+	labels map[string]string
+}
+
+func (c *compiler) namespaceLabels(name string) namespaceLabels {
+	n := namespaceLabels{name: name}
+	if obj := c.in.Namespaces[name]; obj != nil {
+		n.labels = obj.Labels
+	}
+	return n
+}
+
+func (n namespaceLabels) Has(label string) bool { _, ok := n.Lookup(label); return ok }
+func (n namespaceLabels) Get(label string) string {
+	value, _ := n.Lookup(label)
+	return value
+}
+
+func (n namespaceLabels) Lookup(label string) (string, bool) {
+	if label == "kubernetes.io/metadata.name" {
+		return n.name, true
+	}
+	value, ok := n.labels[label]
+	return value, ok
+}
+
+// checkCertificateRefs finds the certificates that an HTTPS listener names and may use.
+func (c *compiler) checkCertificateRefs(l *listener) {
+	if l.protocol != route.HTTPS {
+		return
+	}
+	field := l.field + ".tls.certificateRefs"
+	tls := l.spec.TLS
+	if tls != nil && orDefault(tls.Mode, gatewayv1.TLSModeTerminate) != gatewayv1.TLSModeTerminate {
+		return // the listener is refused for that
+	}
+	if tls == nil || len(tls.CertificateRefs) == 0 {
+		c.unresolved(l, field, gatewayv1.ListenerReasonInvalidCertificateRef, "a listener of protocol HTTPS needs a certificate")
+		return
+	}
+	c.checkLimit(l.gateway.ref, field, len(tls.CertificateRefs), 64)
+	for option := range tls.Options {
+		c.unsupported(l.gateway.ref, l.field+".tls.options", fmt.Sprintf("the option %s is not known and ignored", option))
+	}
+	for i := range tls.CertificateRefs {
+		c.addCertificate(l, &tls.CertificateRefs[i], indexed(field, i))
+	}
+	if len(l.pairs) == 0 {
+		c.problems.add(Error, l.gateway.ref, field, codeSelfSigned, "none of the certificates can be used: a self-signed one is presented")
+	}
+}
+
+func (c *compiler) addCertificate(l *listener, ref *gatewayv1.SecretObjectReference, field string) {
+	if ref.Group != nil && *ref.Group != corev1.GroupName || ref.Kind != nil && *ref.Kind != "Secret" {
+		c.unresolved(l, field, gatewayv1.ListenerReasonInvalidCertificateRef, fmt.Sprintf("%s is not a Secret of the core API group", refName(ref)))
+		return
+	}
+	own := l.gateway.ref
+	secret := object.Key{Namespace: own.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		secret.Namespace = string(*ref.Namespace)
+	}
+	if !c.mayRefer(referrer{gatewayGroup, own.Kind, own.Namespace}, secretReferent(secret)) {
+		c.unresolved(l, field, gatewayv1.ListenerReasonRefNotPermitted,
+			fmt.Sprintf("no ReferenceGrant in namespace %s lets Gateways of namespace %s refer to Secret %s", secret.Namespace, own.Namespace, secret))
+		return
+	}
+	pair, leaf, err := c.readPair(secret)
+	if err != nil {
+		c.problems.add(Error, own, field, err.Code, "%s", err.Message)
+		l.resolved = l.resolved.or(verdict{string(gatewayv1.ListenerReasonInvalidCertificateRef), err.Message})
+		return
+	}
+	l.pairs = append(l.pairs, pair)
+	c.checkCertificate(own, field, secret, leaf, l.hostname)
+}
+
+func refName(ref *gatewayv1.SecretObjectReference) string {
+	kind := gatewayv1.Kind("Secret")
+	if ref.Kind != nil {
+		kind = *ref.Kind
+	}
+	if ref.Group != nil && *ref.Group != "" {
+		return fmt.Sprintf("%s.%s %s", kind, *ref.Group, ref.Name)
+	}
+	return fmt.Sprintf("%s %s", kind, ref.Name)
+}
+
+// openListeners puts the listeners of a Gateway into the table, and their certificates beside it. A listener whose certificates are all broken is open too: it
+// presents a self-signed one, so that whoever connects learns that the name is served here, and what is wrong can be seen in a browser.
+func (c *compiler) openListeners(g *gateway) {
+	if !g.accepted.ok() {
+		return
+	}
+	for _, l := range g.listeners {
+		if !l.accepted.ok() {
+			continue
+		}
+		for _, address := range g.binds {
+			c.openListener(l, route.Bind{Address: address, Port: l.port})
+		}
+	}
+}
+
+func (c *compiler) openListener(l *listener, bind route.Bind) {
+	port := c.port(bind, l.protocol)
+	source := route.Source{Kind: l.gateway.ref.Kind, Namespace: l.gateway.ref.Namespace, Name: l.gateway.ref.Name, Field: l.field}
+	o := &openListener{
+		Listener: &route.Listener{Name: l.gateway.ref.Key().String() + "/" + l.name, Hostname: l.hostname, Port: l.port, Source: source},
+		hosts:    make(map[string]*route.Host),
+	}
+	port.Listeners = append(port.Listeners, o.Listener)
+	l.open = append(l.open, o)
+	if l.protocol == route.HTTPS {
+		c.certs = append(c.certs, route.Certificate{Bind: bind, Hostname: l.hostname, Pairs: l.pairs, Source: source})
+	}
+}
+
+// programmed says whether a listener serves what it should.
+func (l *listener) programmed() verdict {
+	invalid := string(gatewayv1.ListenerReasonInvalid)
+	switch {
+	case !l.gateway.accepted.ok():
+		return verdict{invalid, "the Gateway is not accepted"}
+	case !l.accepted.ok():
+		return verdict{invalid, "the listener is not accepted"}
+	case len(l.gateway.binds) == 0:
+		return verdict{string(gatewayv1.ListenerReasonPending), "the Gateway has no address"}
+	case l.protocol == route.HTTPS && len(l.pairs) == 0:
+		return verdict{invalid, "none of its certificates can be used: a self-signed one is presented"}
+	}
+	return verdict{}
+}
+
+// notServed says why a listener serves no requests at all; "" when it does.
+func (l *listener) notServed() string {
+	switch {
+	case !l.gateway.accepted.ok():
+		return fmt.Sprintf("%s is not accepted: %s", l.gateway.ref, l.gateway.accepted.Message)
+	case !l.accepted.ok():
+		return fmt.Sprintf("%s is not accepted: %s", l, cmp.Or(l.conflicted, l.accepted).Message)
+	case len(l.gateway.binds) == 0:
+		return fmt.Sprintf("%s has no address: %s", l.gateway.ref, l.gateway.addressed.Message)
+	}
+	return ""
+}
+
+// status returns the status of a listener.
+func (l *listener) status() gatewayv1.ListenerStatus {
+	generation := l.gateway.obj.Generation
+	conflicted := l.conflicted.condition("Conflicted", string(gatewayv1.ListenerReasonNoConflicts), generation)
+	conflicted.Status = opposite(conflicted.Status)
+	s := gatewayv1.ListenerStatus{
+		Name:           gatewayv1.SectionName(l.name),
+		SupportedKinds: l.kinds,
+		AttachedRoutes: l.attached,
+		Conditions: []metav1.Condition{
+			l.accepted.condition("Accepted", "Accepted", generation),
+			l.programmed().condition("Programmed", "Programmed", generation),
+			l.resolved.condition("ResolvedRefs", "ResolvedRefs", generation),
+			conflicted,
+		},
+	}
+	if l.overlap != "" {
+		s.Conditions = append(s.Conditions, metav1.Condition{
+			Type: "OverlappingTLSConfig", Status: metav1.ConditionTrue, Reason: string(gatewayv1.ListenerReasonOverlappingHostnames),
+			Message: "its hostname overlaps with that of " + l.overlap, ObservedGeneration: generation,
+		})
+	}
+	return s
+}

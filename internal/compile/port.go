@@ -1,0 +1,57 @@
+package compile
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// port returns the table's port for a bind, made if need be. It returns nil when the bind is already in use for another protocol.
+func (c *compiler) port(b route.Bind, protocol route.Protocol) *route.Port {
+	p, ok := c.tables[b]
+	if !ok {
+		p = &route.Port{Bind: b, Protocol: protocol}
+		c.tables[b] = p
+	}
+	if p.Protocol != protocol {
+		return nil
+	}
+	return p
+}
+
+// result assembles what the other files left behind. Everything in it is sorted, so that neither the order of maps nor that of objects shows.
+func (c *compiler) result() Result {
+	ports := make([]*route.Port, 0, len(c.tables))
+	for _, p := range c.tables {
+		ports = append(ports, p)
+	}
+	slices.SortStableFunc(c.certs, func(a, b route.Certificate) int {
+		return cmp.Or(a.Bind.Compare(b.Bind), cmp.Compare(a.Hostname, b.Hostname), a.Source.Compare(b.Source))
+	})
+	return Result{
+		Table:        route.NewTable(ports, usedPools(ports), c.rejected),
+		Certificates: c.certs,
+		Status:       c.status,
+		Problems:     c.problems.sorted(),
+	}
+}
+
+// usedPools returns the pools that rules name. A route that is served nowhere may have named others, whose endpoints nobody needs to know.
+func usedPools(ports []*route.Port) []*route.Pool {
+	used := make(map[*route.Pool]bool)
+	for _, p := range ports {
+		for _, l := range p.Listeners {
+			for _, h := range l.Hosts {
+				for _, r := range h.Rules {
+					for i := range r.Backends {
+						used[r.Backends[i].Pool] = true
+					}
+				}
+			}
+		}
+	}
+	delete(used, nil)
+	return slices.Collect(maps.Keys(used))
+}

@@ -1,0 +1,122 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
+)
+
+// Status is what Fairlead has to say in the status of each object that it is responsible for. Conditions carry ObservedGeneration, and no
+// LastTransitionTime: whoever writes them merges them with what is there and owns the time. Parents of routes hold our entries only.
+type Status struct {
+	GatewayClasses map[string]gatewayv1.GatewayClassStatus
+	Gateways       map[object.Key]gatewayv1.GatewayStatus
+	HTTPRoutes     map[object.Key]gatewayv1.HTTPRouteStatus
+	Ingresses      map[object.Key]networkingv1.IngressStatus
+}
+
+// set puts a value into a map that may not exist yet.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[key] = value
+}
+
+// String returns the status of all objects as text, sorted, one line for each object, listener and parent. A condition that is as it should be is one word;
+// any other comes with its status, reason and message.
+func (s Status) String() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.GatewayClasses)) {
+		writeLine(&b, classRef(name).String(), s.GatewayClasses[name].Conditions)
+	}
+	for _, key := range sortedKeys(s.Gateways) {
+		writeGateway(&b, key, s.Gateways[key])
+	}
+	for _, key := range sortedKeys(s.HTTPRoutes) {
+		for _, p := range s.HTTPRoutes[key].Parents {
+			writeLine(&b, fmt.Sprintf("HTTPRoute %s on %s", key, parentName(key.Namespace, p.ParentRef)), p.Conditions)
+		}
+	}
+	for _, key := range sortedKeys(s.Ingresses) {
+		fmt.Fprintf(&b, "Ingress %s:%s\n", key, ingressAddresses(s.Ingresses[key]))
+	}
+	return b.String()
+}
+
+func sortedKeys[V any](m map[object.Key]V) []object.Key {
+	return slices.SortedFunc(maps.Keys(m), object.Key.Compare)
+}
+
+func writeGateway(b *strings.Builder, key object.Key, s gatewayv1.GatewayStatus) {
+	addresses := make([]string, len(s.Addresses))
+	for i, a := range s.Addresses {
+		addresses[i] = a.Value
+	}
+	var more []string
+	if len(addresses) > 0 {
+		more = append(more, "addresses="+strings.Join(addresses, ","))
+	}
+	writeLine(b, "Gateway "+key.String(), s.Conditions, more...)
+	for _, l := range s.Listeners {
+		kinds := make([]string, len(l.SupportedKinds))
+		for i, k := range l.SupportedKinds {
+			kinds[i] = string(k.Kind)
+		}
+		writeLine(b, "  listener "+string(l.Name), l.Conditions,
+			fmt.Sprintf("routes=%d", l.AttachedRoutes), "kinds="+cmp.Or(strings.Join(kinds, ","), "none"))
+	}
+}
+
+// writeLine writes what a line is about, the conditions that are as they should be, what else there is to say, and the other conditions.
+func writeLine(b *strings.Builder, what string, conditions []metav1.Condition, more ...string) {
+	var short, long []string
+	for _, c := range conditions {
+		switch {
+		case !usual(c):
+			long = append(long, strings.TrimSuffix(fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message), ": "))
+		case c.Status == metav1.ConditionTrue:
+			short = append(short, c.Type)
+		}
+	}
+	if words := strings.Join(append(short, more...), " "); words != "" {
+		long = slices.Insert(long, 0, words)
+	}
+	b.WriteString(what + ": " + strings.Join(long, "; ") + "\n")
+}
+
+// usual tells whether a condition is as it should be.
+func usual(c metav1.Condition) bool {
+	return c.Status == metav1.ConditionTrue && c.Reason == c.Type || c.Reason == string(gatewayv1.ListenerReasonNoConflicts)
+}
+
+// parentName writes a parentRef for people.
+func parentName(namespace string, p gatewayv1.ParentReference) string {
+	if p.Namespace != nil {
+		namespace = string(*p.Namespace)
+	}
+	name := object.Key{Namespace: namespace, Name: string(p.Name)}.String()
+	if p.SectionName != nil {
+		name += "/" + string(*p.SectionName)
+	}
+	if p.Port != nil {
+		name += fmt.Sprintf(":%d", *p.Port)
+	}
+	return name
+}
+
+func ingressAddresses(s networkingv1.IngressStatus) string {
+	var b strings.Builder
+	for _, a := range s.LoadBalancer.Ingress {
+		b.WriteString(" " + a.IP + a.Hostname)
+	}
+	return b.String()
+}
