@@ -1,0 +1,152 @@
+package backend
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// Attempt is what Do is told about one request beside the request itself, and what it tells about it. The zero value is ready. One Attempt serves one call of Do;
+// it may be read when Do has returned.
+type Attempt struct {
+	// HeaderTimeout, if not zero, replaces Options.HeaderTimeout; negative is no limit. If it is zero and the context has a deadline, only that counts.
+	HeaderTimeout time.Duration
+	// Informational, if not nil, is given each 1xx response (except 101) as it arrives: one after the other, from another goroutine, but never after Do has
+	// returned. An error from it ends the request. The header is the callee's. It costs less than httptrace, and a slow client that it waits for does not stop
+	// the other requests on the same HTTP/2 connection.
+	Informational func(code int, header http.Header) error
+
+	Endpoint  string        // the address of the endpoint tried last; empty if there was none
+	Tries     int           // how often an endpoint was tried
+	Reused    bool          // the connection had served other requests before
+	Connect   time.Duration // that connecting to the endpoint tried last took; 0 if the connection was there already
+	FirstByte time.Duration // from the call of Do to the head of the response
+}
+
+// Do sends a request to an endpoint of the pool and returns its response. The scheme and host of req.URL are ignored; req.Host is what is sent as Host. req is
+// not changed and, unlike with a http.RoundTripper, its body is never closed: it belongs to the server that reads it. The body is not read any more after the
+// response's body was closed, except that a Read may still be under way then.
+//
+// A connection that cannot be made leads to another endpoint, whatever the method. So does a connection that turns out to be closed before anything was sent on
+// it. One that breaks later does so for GET, HEAD and OPTIONS requests without a body, once and within Options.RetryPercent.
+//
+// The caller must close the response's body; the request counts as in flight until then. The body of a 101 response is an io.ReadWriteCloser with CloseWrite.
+// A request whose context ends is cancelled at the backend; after a 101 that has no effect any more.
+//
+// The error is always an *Error. If the connection to the backend breaks while the client sends its body slowly, Do may return only after the next Read of the
+// body has.
+func (p *Pool) Do(req *http.Request, a *Attempt) (*http.Response, error) {
+	x := exchange{pool: p, req: req, attempt: a, start: p.set.now(), body: newSource(req)}
+	x.safe = x.body == nil && (req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodOptions)
+	for {
+		e, trial := p.acquire(x.tried, x.safe)
+		if e == nil {
+			return nil, x.giveUp(x.last)
+		}
+		res, err := x.try(e, trial)
+		if err == nil {
+			return res, nil
+		}
+		if !x.again(err) {
+			return nil, x.giveUp(err)
+		}
+	}
+}
+
+// exchange is one call of Do.
+type exchange struct {
+	pool    *Pool
+	req     *http.Request
+	attempt *Attempt
+	start   time.Duration
+	body    *source
+	safe    bool        // may be sent twice
+	tried   []*endpoint // to no avail
+	last    *Error      // of them
+	resent  bool        // was sent again after it had been sent
+}
+
+// giveUp ends the exchange with the error of the last try, if there was one.
+func (x *exchange) giveUp(last *Error) error {
+	x.body.sent()
+	x.body.end()
+	if last == nil {
+		return &Error{Reason: route.NoEndpoints, Err: errNoEndpoints}
+	}
+	return last
+}
+
+// again decides whether the request is tried on another endpoint, and notes that the last one was tried in vain.
+func (x *exchange) again(err *Error) bool {
+	opt, now := &x.pool.set.opt, x.pool.set.now()
+	switch {
+	case x.attempt.Tries >= opt.MaxTries || x.req.Context().Err() != nil || !x.body.replayable():
+		return false
+	case !err.stale && len(x.tried)+1 >= len(x.pool.list.Load().all):
+		return false // there is no other
+	case err.retry == unsent && now-x.start < opt.ConnectTimeout:
+	case err.retry == broken && x.safe && !x.resent && x.pool.budget.take(now, x.pool.cursor.Load(), opt.RetryPercent):
+		x.resent = true
+	default:
+		return false
+	}
+	x.last = err
+	if !err.stale {
+		x.tried = append(x.tried, err.endpoint)
+	}
+	if hook := opt.Hooks.Retried; hook != nil {
+		hook(x.pool.key, err.Endpoint, err.Err)
+	}
+	return true
+}
+
+// try sends the request to an endpoint, which was acquired.
+func (x *exchange) try(e *endpoint, trial bool) (*http.Response, *Error) {
+	x.attempt.Endpoint = e.address
+	x.attempt.Tries++
+	x.attempt.Reused, x.attempt.Connect = false, 0
+	t := newTry(x, e)
+	req, err := t.request(x)
+	if err != nil {
+		t.settle(false)
+		t.finish()
+		return nil, &Error{Reason: route.Internal, Endpoint: e.address, Err: err}
+	}
+	res, err := e.speaks(req).RoundTrip(req)
+	t.settle(err == nil)
+	if err == nil {
+		err = t.check(res)
+	}
+	if t.conn != nil && !t.reused {
+		x.attempt.Connect = t.conn.took
+	}
+	x.attempt.Reused = t.reused
+	if err != nil {
+		return nil, x.failure(t, trial, err)
+	}
+	x.attempt.FirstByte = x.pool.set.now() - x.start
+	x.body.sent()
+	x.pool.answered(e, t.start)
+	t.open(res)
+	return res, nil
+}
+
+// failure says why a try has failed, holds it against the endpoint if that is to blame, and lets go of it.
+func (x *exchange) failure(t *try, trial bool, err error) *Error {
+	defer t.finish()
+	f := x.diagnose(t, err)
+	f.Endpoint, f.endpoint = t.endpoint.address, t.endpoint
+	var connect *connectError
+	switch {
+	case f.Reason == route.BackendConnectFailed && !errors.As(err, &connect):
+		x.pool.failed(t.endpoint, unreachable, f.Err)
+	case f.Reason == route.BackendReset && !f.stale && (!t.reused || isStreamReset(err)):
+		x.pool.failed(t.endpoint, resetting, f.Err)
+	}
+	if trial {
+		x.pool.tryAgain(t.endpoint)
+	}
+	return f
+}

@@ -1,0 +1,306 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"hash/maphash"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// endpoint is one endpoint of one pool, with its connections. When it has left its pool it never comes back: an endpoint that is added again at the same address
+// is a new one, because in all likelihood there is a new process behind it.
+type endpoint struct {
+	pool     *Pool
+	address  string
+	dns      bool
+	protocol route.Protocol
+	hash     uint64
+
+	inFlight atomic.Int64
+	gone     atomic.Bool // no new requests; connections are closed when nothing is in flight
+	ailing   atomic.Bool // health is not the zero health
+
+	info   route.Endpoint // held: pool.mu
+	health                // held: pool.mu
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	main     atomic.Pointer[http.Transport] // written with mu held
+	upgrades atomic.Pointer[http.Transport] // HTTP/1.1 only, for requests that HTTP/2 cannot carry; written with mu held
+}
+
+func newEndpoint(p *Pool, info route.Endpoint, protocol route.Protocol) *endpoint {
+	return &endpoint{pool: p, address: info.Address, dns: info.DNS, protocol: protocol, info: info, hash: maphash.String(p.set.seed, info.Address)}
+}
+
+// weight is the endpoint's share beside the others of its pool. The caller holds pool.mu.
+func (e *endpoint) weight() int { return int(max(e.info.Weight, 1)) }
+
+// enter counts a request as in flight. It is false for an endpoint that has gone.
+func (e *endpoint) enter() bool {
+	e.inFlight.Add(1)
+	// Either this sees that the endpoint has gone, or leave sees the request.
+	if !e.gone.Load() {
+		return true
+	}
+	e.release()
+	return false
+}
+
+// release ends what enter began.
+func (e *endpoint) release() {
+	if e.inFlight.Add(-1) > 0 {
+		return
+	}
+	switch {
+	case e.gone.Load():
+		e.closeAll()
+	case e.pool.retired.Load():
+		e.pool.set.reap(e.pool)
+	}
+}
+
+// leave lets go of the endpoint: connections that are idle are closed now, others when nothing is in flight any more.
+func (e *endpoint) leave() {
+	e.gone.Store(true)
+	e.closeIdle()
+	if e.inFlight.Load() == 0 {
+		e.closeAll()
+	}
+}
+
+// lastOnce returns an endpoint that serves one request in place of one that has gone, and closes its connection after it.
+func (e *endpoint) lastOnce() *endpoint {
+	again := &endpoint{pool: e.pool, address: e.address, dns: e.dns, protocol: e.protocol, hash: e.hash}
+	again.inFlight.Add(1)
+	again.gone.Store(true)
+	return again
+}
+
+func (e *endpoint) closeIdle() {
+	for _, p := range []*atomic.Pointer[http.Transport]{&e.main, &e.upgrades} {
+		if t := p.Load(); t != nil {
+			t.CloseIdleConnections()
+		}
+	}
+}
+
+// closeAll closes the connections of an endpoint that has gone and has nothing in flight.
+func (e *endpoint) closeAll() {
+	e.closeIdle()
+	// A transport may take a moment to notice that a connection has become idle: what it has not closed is closed here.
+	e.mu.Lock()
+	var left []*conn
+	for c := range e.conns {
+		left = append(left, c)
+	}
+	e.mu.Unlock()
+	for _, c := range left {
+		_ = c.Close()
+	}
+}
+
+// speaks returns the transport for a request.
+func (e *endpoint) speaks(req *http.Request) *http.Transport {
+	if len(req.Header["Upgrade"]) > 0 && (e.protocol == route.HTTPS || e.protocol == route.H2C) {
+		return e.lazy(&e.upgrades, false)
+	}
+	return e.lazy(&e.main, true)
+}
+
+// lazy makes the transport when it is first wanted: most of a large pool's endpoints may never be asked by this replica.
+func (e *endpoint) lazy(p *atomic.Pointer[http.Transport], http2 bool) *http.Transport {
+	if t := p.Load(); t != nil {
+		return t
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := p.Load(); t != nil {
+		return t
+	}
+	t := e.newTransport(http2)
+	p.Store(t)
+	return t
+}
+
+// streamBuffer is how much of an HTTP/2 response may wait in memory for a client that reads slowly. http.Transport's own default of 4 MiB is too much when there
+// are thousands of them.
+const streamBuffer = 256 << 10
+
+// newTransport makes a transport that connects to this endpoint, whatever the address in a request's URL: that only keeps connections made for one TLS server
+// name from being used for another.
+func (e *endpoint) newTransport(http2 bool) *http.Transport {
+	opt := &e.pool.set.opt
+	t := &http.Transport{
+		DialContext:            e.dialPlain(!http2 || e.protocol != route.H2C),
+		DisableCompression:     true,
+		MaxIdleConns:           opt.MaxIdle,
+		MaxIdleConnsPerHost:    opt.MaxIdle,
+		IdleConnTimeout:        opt.IdleTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: opt.HeaderBytes,
+		Protocols:              new(http.Protocols),
+		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: streamBuffer},
+	}
+	switch {
+	case http2 && e.protocol == route.H2C:
+		t.Protocols.SetUnencryptedHTTP2(true)
+	case http2 && e.protocol == route.HTTPS:
+		t.Protocols.SetHTTP2(true)
+		t.DialTLSContext = e.dialTLS("h2", "http/1.1")
+		fallthrough
+	default:
+		t.Protocols.SetHTTP1(true)
+	}
+	if t.DialTLSContext == nil && e.secure() {
+		t.DialTLSContext = e.dialTLS("http/1.1")
+	}
+	return t
+}
+
+// secure reports whether the endpoint is spoken to over TLS.
+func (e *endpoint) secure() bool { return e.protocol == route.HTTPS || e.protocol == route.WSS }
+
+// conn is a connection to an endpoint, which knows of it until it is closed.
+type conn struct {
+	net.Conn
+	endpoint *endpoint
+	took     time.Duration // to connect
+	// exclusive says that it carries one request at a time: HTTP/1.1.
+	exclusive bool
+	fd        syscall.RawConn
+	sent      atomic.Int64 // bytes written
+	closed    atomic.Bool
+}
+
+// Write counts what is written, so that a request can be known not to have been sent at all.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite tells the endpoint that nothing more will come, while the other direction goes on.
+func (c *conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return fmt.Errorf("close connection for writing: %w", http.ErrNotSupported)
+}
+
+func (c *conn) Close() error {
+	if !c.closed.Swap(true) {
+		c.endpoint.mu.Lock()
+		delete(c.endpoint.conns, c)
+		c.endpoint.mu.Unlock()
+	}
+	return c.Conn.Close()
+}
+
+// dialPlain returns a function that connects to the endpoint without TLS. exclusive is for conn.
+func (e *endpoint) dialPlain(exclusive bool) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		start := e.pool.set.now()
+		c, err := e.dial(ctx)
+		if err != nil {
+			return nil, e.connected(ctx, start, err)
+		}
+		c.exclusive, c.took = exclusive, e.pool.set.now()-start
+		return c, e.connected(ctx, start, nil)
+	}
+}
+
+// dial makes a TCP connection to the endpoint.
+func (e *endpoint) dial(ctx context.Context) (*conn, error) {
+	raw, err := e.pool.set.dial(ctx, route.Endpoint{Address: e.address, DNS: e.dns})
+	if err != nil {
+		return nil, err
+	}
+	return e.track(raw)
+}
+
+// track makes the endpoint know of a new connection.
+func (e *endpoint) track(raw net.Conn) (*conn, error) {
+	c := &conn{Conn: raw, endpoint: e}
+	if s, ok := raw.(syscall.Conn); ok {
+		c.fd, _ = s.SyscallConn() // without it, less is known
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone.Load() && e.inFlight.Load() == 0 {
+		_ = raw.Close()
+		return nil, errGone
+	}
+	if e.conns == nil {
+		e.conns = map[*conn]struct{}{}
+	}
+	e.conns[c] = struct{}{}
+	return c, nil
+}
+
+// dialTLS returns a function that connects to the endpoint with TLS and offers the given protocols.
+//
+// The certificate is not verified. A Service whose port says appProtocol: https tells that its pods speak TLS, but nobody has said which name or which authority
+// their certificate should have, and pods usually have one that they made themselves. What it gives is what it gives in all proxies that do this: the traffic
+// cannot be read by somebody who only listens. The server name that is asked for is the host of the request.
+func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, string) (net.Conn, error) {
+	config := &tls.Config{
+		InsecureSkipVerify: true, // #nosec G402 -- see above
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         protocols,
+		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+	}
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		start := e.pool.set.now()
+		base, err := e.dial(ctx)
+		if err != nil {
+			return nil, e.connected(ctx, start, err)
+		}
+		config := config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+		c := tls.Client(base, config)
+		if err := e.handshake(ctx, c); err != nil {
+			_ = base.Close()
+			return nil, e.connected(ctx, start, fmt.Errorf("tls handshake: %w", err))
+		}
+		base.took = e.pool.set.now() - start
+		base.exclusive = c.ConnectionState().NegotiatedProtocol != "h2"
+		return c, e.connected(ctx, start, nil)
+	}
+}
+
+func (e *endpoint) handshake(ctx context.Context, c *tls.Conn) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.pool.set.opt.TLSTimeout, errTLSTimeout)
+	defer cancel()
+	err := c.HandshakeContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// connected notes how an attempt to connect has ended and returns its error as a *connectError. One that was called off says nothing about the endpoint.
+func (e *endpoint) connected(ctx context.Context, start time.Duration, err error) error {
+	if err == nil {
+		e.pool.hookConnected(e, start, nil)
+		e.pool.reached(e, start)
+		return nil
+	}
+	err = &connectError{e.address, err}
+	if ctx.Err() != nil || e.gone.Load() {
+		return err
+	}
+	e.pool.hookConnected(e, start, err)
+	if !isLocal(err) {
+		e.pool.failed(e, unreachable, err)
+	}
+	return err
+}

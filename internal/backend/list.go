@@ -1,0 +1,119 @@
+package backend
+
+import (
+	"cmp"
+	"slices"
+)
+
+// list is the endpoints of a pool as requests see them. It is immutable.
+type list struct {
+	all   []*endpoint // by hash
+	turns []*endpoint // whose turn it is, in a cycle: those that are not left out, or all if all are
+	out   []*endpoint // left out for failing
+	// offset is added to the pool's cursor to find the place in the cycle.
+	offset uint64
+}
+
+// maxTurns bounds the length of the cycle that weights lead to, beyond what each endpoint's one turn takes.
+const maxTurns = 1 << 14
+
+// newList makes a list of all endpoints, which are sorted by hash. The caller holds the pool's mu.
+func newList(all []*endpoint) *list {
+	l := &list{all: all}
+	in := all
+	for _, e := range all {
+		if e.out {
+			l.out = append(l.out, e)
+		}
+	}
+	if len(l.out) > 0 && len(l.out) < len(all) {
+		in = make([]*endpoint, 0, len(all)-len(l.out))
+		for _, e := range all {
+			if !e.out {
+				in = append(in, e)
+			}
+		}
+	}
+	l.turns = cycle(in)
+	return l
+}
+
+// follow makes the cycle go on where that of another list is, so that changes do not favour anybody. cursor is the pool's.
+func (l *list) follow(old *list, cursor uint64) {
+	if len(l.turns) == 0 || len(old.turns) == 0 {
+		l.offset = old.offset
+		return
+	}
+	next := old.turns[(cursor+1+old.offset)%uint64(len(old.turns))]
+	at := slices.IndexFunc(l.turns, func(e *endpoint) bool { return e.hash >= next.hash })
+	n := uint64(len(l.turns))
+	l.offset = uint64(max(at, 0)) + n - (cursor+1)%n // #nosec G115 -- an index
+}
+
+// cycle orders turns so that each endpoint has its weight's share of them, evenly spread. Equal weights need one turn each: then any window as long as the
+// cycle holds every endpoint once.
+func cycle(in []*endpoint) []*endpoint {
+	if !slices.ContainsFunc(in, func(e *endpoint) bool { return e.weight() != in[0].weight() }) {
+		return in
+	}
+	type turn struct {
+		at float64 // in the cycle, from 0 to 1: the middle of the endpoint's share
+		e  *endpoint
+	}
+	var turns []turn
+	for i, w := range shares(in) {
+		for k := range w {
+			turns = append(turns, turn{(float64(k) + 0.5) / float64(w), in[i]})
+		}
+	}
+	slices.SortStableFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
+	out := make([]*endpoint, len(turns))
+	for i, t := range turns {
+		out[i] = t.e
+	}
+	return out
+}
+
+// shares returns how many turns each endpoint gets in a cycle: its weight, divided by the greatest common divisor, and rounded if the cycle became too long.
+func shares(in []*endpoint) []int {
+	ws := make([]int, len(in))
+	total, div := 0, 0
+	for i, e := range in {
+		ws[i] = e.weight()
+		total, div = total+ws[i], gcd(div, ws[i])
+	}
+	scale := 1 / float64(div)
+	if limit := float64(maxTurns + len(in)); float64(total)*scale > limit {
+		scale = limit / float64(total)
+	}
+	for i, w := range ws {
+		ws[i] = max(1, int(float64(w)*scale+0.5))
+	}
+	return ws
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// merge returns the endpoints of all that are in keep, and added, sorted by hash as all is.
+func merge(all []*endpoint, keep map[string]*endpoint, added []*endpoint) []*endpoint {
+	byHash := func(a, b *endpoint) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.address, b.address))
+	}
+	slices.SortFunc(added, byHash)
+	out := make([]*endpoint, 0, len(keep))
+	for _, e := range all {
+		if keep[e.address] != e {
+			continue
+		}
+		for len(added) > 0 && byHash(added[0], e) < 0 {
+			out, added = append(out, added[0]), added[1:]
+		}
+		out = append(out, e)
+	}
+	return append(out, added...)
+}

@@ -1,0 +1,183 @@
+package backend
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+)
+
+func sourceOf(r io.Reader, length int64) *source {
+	return newSource(&http.Request{Body: io.NopCloser(r), ContentLength: length})
+}
+
+func mustOpen(t *testing.T, s *source) io.ReadCloser {
+	t.Helper()
+	b, err := s.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestBodyIsReadAgainFromTheBeginning(t *testing.T) {
+	for _, size := range []int{0, 1, 4096, maxReplay - 1, maxReplay} {
+		for _, read := range []int{0, 1, size / 2, size} {
+			want := strings.Repeat("0123456789", size/10+1)[:size]
+			s := sourceOf(strings.NewReader(want), -1)
+			first := mustOpen(t, s)
+			if _, err := io.ReadFull(first, make([]byte, min(read, size))); err != nil {
+				t.Fatal(err)
+			}
+			second := mustOpen(t, s)
+			if n, err := first.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errBodyOver) {
+				t.Errorf("the first reader goes on: %d, %v", n, err)
+			}
+			if got, err := io.ReadAll(second); string(got) != want || err != nil {
+				t.Errorf("size %d, %d read before: got %d bytes, %v", size, read, len(got), err)
+			}
+			third := mustOpen(t, s)
+			s.sent()
+			if got, err := io.ReadAll(third); string(got) != want || err != nil {
+				t.Errorf("third time: got %d bytes, %v", len(got), err)
+			}
+		}
+	}
+}
+
+func TestLargeBodyIsNotKept(t *testing.T) {
+	s := sourceOf(strings.NewReader(strings.Repeat("x", 2*maxReplay)), 2*maxReplay)
+	first := mustOpen(t, s)
+	if _, err := io.ReadFull(first, make([]byte, maxReplay+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.open(); !errors.Is(err, errBodyPassed) || s.replayable() {
+		t.Errorf("err = %v", err)
+	}
+	if rest, err := io.ReadAll(first); len(rest) != maxReplay-1 || err != nil {
+		t.Errorf("the first reader gets %d more bytes, %v", len(rest), err)
+	}
+}
+
+func TestErrorsOfBody(t *testing.T) {
+	broken := errors.New("broken")
+	tests := []struct {
+		name   string
+		body   io.Reader
+		length int64
+		want   error // as read
+		fault  error
+	}{
+		{"whole", strings.NewReader("hello"), 5, nil, nil},
+		{"of unknown length", strings.NewReader("hello"), -1, nil, nil},
+		{"with the end at once", iotest.DataErrReader(strings.NewReader("hello")), 5, nil, nil},
+		{"short", strings.NewReader("hell"), 5, io.ErrUnexpectedEOF, io.ErrUnexpectedEOF},
+		{"short with the end at once", iotest.DataErrReader(strings.NewReader("hell")), 5, io.ErrUnexpectedEOF, io.ErrUnexpectedEOF},
+		{"long", strings.NewReader("hello!"), 5, nil, errBodyLong},
+		{"broken", io.MultiReader(strings.NewReader("he"), iotest.ErrReader(broken)), 5, broken, broken},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := sourceOf(tt.body, tt.length)
+			for range 2 { // and as it is read again
+				if _, err := io.ReadAll(mustOpen(t, s)); !errors.Is(err, tt.want) {
+					t.Errorf("read: %v, want %v", err, tt.want)
+				}
+				if err := s.fault(); !errors.Is(err, tt.fault) || (err == nil) != (tt.fault == nil) {
+					t.Errorf("fault: %v, want %v", err, tt.fault)
+				}
+			}
+		})
+	}
+}
+
+func TestNoBody(t *testing.T) {
+	for _, r := range []*http.Request{{}, {Body: http.NoBody}} {
+		s := newSource(r)
+		s.sent()
+		s.end()
+		if s != nil || !s.replayable() || s.fault() != nil {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+func TestBodyIsNotReadAfterTheEnd(t *testing.T) {
+	s := sourceOf(strings.NewReader("hello"), 5)
+	b := mustOpen(t, s)
+	s.end()
+	if n, err := b.Read(make([]byte, 5)); n != 0 || !errors.Is(err, errBodyOver) || s.fault() != nil {
+		t.Errorf("%d, %v, fault %v", n, err, s.fault())
+	}
+}
+
+// A reader that is in the middle of a Read when the body is opened again must not take anything away from the next.
+func TestReadThatComesTooLateLosesNothing(t *testing.T) {
+	pr, pw := io.Pipe()
+	s := sourceOf(pr, -1)
+	first := mustOpen(t, s)
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = first.Read(make([]byte, 3)) })
+	_, _ = pw.Write([]byte("ab")) // by now it is reading
+	wg.Wait()
+	wg.Go(func() { _, _ = first.Read(make([]byte, 3)) })
+	eventually(t, "the first reader waits", func() bool {
+		if s.reading.TryLock() {
+			s.reading.Unlock()
+			return false
+		}
+		return true
+	})
+	second := mustOpen(t, s)
+	wg.Go(func() {
+		if got, err := io.ReadAll(second); string(got) != "abcdef" || err != nil {
+			t.Errorf("second reader: %q, %v", got, err)
+		}
+	})
+	_, _ = pw.Write([]byte("cdef"))
+	_ = pw.Close()
+	wg.Wait()
+}
+
+// However the body is read, opened again and read on, the last reader gets all of it.
+func FuzzReplay(f *testing.F) {
+	f.Add(uint64(1), uint32(10))
+	f.Add(uint64(2), uint32(maxReplay))
+	f.Add(uint64(3), uint32(3*maxReplay))
+	f.Fuzz(func(t *testing.T, seed uint64, size uint32) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		want := make([]byte, size%(4*maxReplay))
+		for i := range want {
+			want[i] = byte(rng.Uint32())
+		}
+		s := sourceOf(iotest.HalfReader(bytes.NewReader(want)), int64(len(want)))
+		var got []byte
+		b := mustOpen(t, s)
+		for {
+			if rng.IntN(5) == 0 {
+				if again, err := s.open(); err == nil {
+					b, got = again, nil
+				} else if len(got) <= maxReplay/2 {
+					t.Fatalf("after %d bytes: %v", len(got), err)
+				}
+			}
+			p := make([]byte, 1+rng.IntN(maxReplay/2))
+			n, err := b.Read(p)
+			got = append(got, p[:n]...)
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("got %d bytes that are not the %d that were sent", len(got), len(want))
+		}
+	})
+}

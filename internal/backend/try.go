@@ -1,0 +1,283 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// try is one request on its way to one endpoint and back. It outlives Do: it ends when the response's body is closed.
+type try struct {
+	endpoint *endpoint
+	body     *source
+	start    time.Duration
+	ctx      context.Context // of the try
+	cancel   context.CancelCauseFunc
+	url      url.URL
+	trace    httptrace.ClientTrace
+	finished atomic.Bool
+
+	// Written before http.Transport.RoundTrip returns, by the goroutine that called it.
+	safe    bool  // may be sent twice
+	got     bool  // a connection
+	conn    *conn // nil if it is not known
+	sent    int64 // on conn before
+	reused  bool
+	severed bool // conn was found to be dead, before anything was sent on it
+
+	mu      sync.Mutex
+	done    bool // RoundTrip has returned
+	timeout time.Duration
+	timer   *time.Timer
+	relay
+}
+
+// relay passes 1xx responses on. It has its own goroutine, because on HTTP/2 connections they are announced by the one that reads for all requests.
+type relay struct {
+	to      func(int, http.Header) error
+	seen    int
+	queue   []informational // held: try.mu
+	running sync.WaitGroup
+	active  bool  // held: try.mu
+	err     error // of to; held: try.mu
+}
+
+type informational struct {
+	code   int
+	header http.Header
+}
+
+// headerTimeout returns the limit on the time to the head of the response; 0 is none.
+func (x *exchange) headerTimeout() time.Duration {
+	d := x.attempt.HeaderTimeout
+	if d == 0 {
+		if _, ok := x.req.Context().Deadline(); !ok {
+			d = x.pool.set.opt.HeaderTimeout
+		}
+	}
+	return max(d, 0)
+}
+
+func newTry(x *exchange, e *endpoint) *try {
+	t := &try{endpoint: e, body: x.body, start: x.pool.set.now(), safe: x.safe, timeout: x.headerTimeout(), relay: relay{to: x.attempt.Informational}}
+	t.trace.GotConn = t.gotConn
+	t.trace.Got1xxResponse = t.got1xx
+	if t.timeout > 0 {
+		t.trace.WroteRequest = t.wroteRequest
+	}
+	t.ctx, t.cancel = context.WithCancelCause(x.req.Context())
+	return t
+}
+
+// request makes the request that goes to the endpoint.
+func (t *try) request(x *exchange) (*http.Request, error) {
+	req := x.req.WithContext(httptrace.WithClientTrace(t.ctx, &t.trace))
+	t.url = *x.req.URL
+	t.url.Scheme, t.url.Host = t.endpoint.target(req.Host)
+	req.URL = &t.url
+	if x.body == nil {
+		return req, nil
+	}
+	body, err := x.body.open()
+	if err != nil {
+		return nil, err
+	}
+	req.Body, req.GetBody = body, x.body.open
+	return req, nil
+}
+
+// target is the scheme and host of the URL of requests for a host. Transports connect to their endpoint whatever it says; over TLS it becomes the server name.
+func (e *endpoint) target(host string) (scheme, to string) {
+	if !e.secure() {
+		return "http", e.address
+	}
+	name, err := route.NormalizeHost(host)
+	if err != nil {
+		name = e.address
+	}
+	return "https", name
+}
+
+// gotConn implements httptrace.ClientTrace.GotConn.
+//
+// http.Transport learns that a backend has closed an idle connection when a goroutine of its own gets to run. A request that is written before that is lost, and
+// if it may not be sent twice, its client is told so. Asking the kernel first makes that moment as short as it can be.
+func (t *try) gotConn(info httptrace.GotConnInfo) {
+	c := info.Conn
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	t.got, t.reused, t.severed = true, info.Reused, false
+	if t.conn, _ = c.(*conn); t.conn == nil {
+		return
+	}
+	t.sent = t.conn.sent.Load()
+	if t.reused && !t.safe && t.conn.exclusive && t.conn.fd != nil && hungUp(t.conn.fd) {
+		t.severed = true
+		_ = t.conn.Close() // writing to it fails, and http.Transport takes another
+	}
+}
+
+// unsent reports whether nothing of the request was written to the connection.
+func (t *try) unsent() bool {
+	c := t.conn
+	return t.severed || c != nil && c.exclusive && !t.endpoint.secure() && c.sent.Load() == t.sent
+}
+
+// wroteRequest implements httptrace.ClientTrace.WroteRequest.
+func (t *try) wroteRequest(info httptrace.WroteRequestInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.done || info.Err != nil:
+	case t.timer == nil:
+		t.timer = time.AfterFunc(t.timeout, func() { t.cancel(errHeaderTimeout) })
+	default:
+		t.timer.Reset(t.timeout)
+	}
+}
+
+// got1xx implements httptrace.ClientTrace.Got1xxResponse.
+func (t *try) got1xx(code int, header textproto.MIMEHeader) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done {
+		return errTryOver
+	}
+	if t.seen++; t.seen > t.endpoint.pool.set.opt.Informational {
+		t.cancel(errManyInformational)
+		return errManyInformational
+	}
+	if t.to == nil {
+		return nil
+	}
+	t.queue = append(t.queue, informational{code, http.Header(header)})
+	if !t.active {
+		t.active = true
+		t.running.Go(t.pass)
+	}
+	return nil
+}
+
+// pass hands on what is in the queue.
+func (t *try) pass() {
+	for {
+		t.mu.Lock()
+		if len(t.queue) == 0 || t.err != nil {
+			t.active = false
+			t.mu.Unlock()
+			return
+		}
+		next := t.queue[0]
+		t.queue = t.queue[1:]
+		t.mu.Unlock()
+		if err := t.to(next.code, next.header); err != nil {
+			t.mu.Lock()
+			t.err = &informationalError{err}
+			t.mu.Unlock()
+			t.cancel(t.err)
+		}
+	}
+}
+
+// settle ends what may happen only until RoundTrip has returned. What has come before the response is still passed on before it.
+func (t *try) settle(ok bool) {
+	t.mu.Lock()
+	t.done = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	if !ok {
+		t.queue = nil
+	}
+	t.mu.Unlock()
+	t.running.Wait()
+}
+
+// check refuses responses that nobody should be bothered with, and closes their bodies.
+func (t *try) check(res *http.Response) error {
+	err := t.err
+	fields := 0
+	for _, values := range res.Header {
+		fields += len(values)
+	}
+	switch limit := t.endpoint.pool.set.opt.HeaderCount; {
+	case err != nil:
+	case res.StatusCode < 100 || res.StatusCode > 999:
+		err = &protocolError{fmt.Sprintf("status %d is not between 100 and 999", res.StatusCode)}
+	case fields > limit:
+		err = &protocolError{fmt.Sprintf("%d header fields, at most %d are allowed", fields, limit)}
+	default:
+		return nil
+	}
+	t.cancel(err)
+	_ = res.Body.Close()
+	return err
+}
+
+// open makes the response's body end the try when it is closed.
+func (t *try) open(res *http.Response) {
+	if res.Body == http.NoBody {
+		t.body.end()
+		t.finish()
+		return
+	}
+	body := responseBody{res.Body, t}
+	if rw, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body = &tunnel{body, rw}
+		return
+	}
+	res.Body = &body
+}
+
+// finish ends the try. Calling it again has no effect.
+func (t *try) finish() {
+	if t.finished.Swap(true) {
+		return
+	}
+	t.cancel(errTryOver)
+	t.endpoint.release()
+}
+
+// responseBody is the body of a response, which ends the try when it is closed.
+type responseBody struct {
+	io.ReadCloser
+	try *try
+}
+
+func (b *responseBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.try.body.end()
+	b.try.finish()
+	return err
+}
+
+// tunnel is the body of a 101 response.
+type tunnel struct {
+	responseBody
+	conn io.ReadWriteCloser
+}
+
+func (t *tunnel) Write(p []byte) (int, error) { return t.conn.Write(p) }
+
+// CloseWrite tells the endpoint that nothing more will come, while the other direction goes on.
+func (t *tunnel) CloseWrite() error {
+	if w, ok := t.conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return fmt.Errorf("close tunnel for writing: %w", errors.ErrUnsupported)
+}
+
+var _ net.Conn = (*conn)(nil)
