@@ -1,0 +1,53 @@
+# make run    build and serve the embedded example, no cluster needed
+# make test   everything that needs no root and no cluster
+# make lint   formatters and linters
+# make soak   a million requests while everything changes (SOAK_REQUESTS=N)
+# make bench  benchmarks (BENCH=pattern)
+# make fuzz   every fuzz target for FUZZTIME each
+
+GO            ?= go
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS       := -s -w -X main.version=$(VERSION)
+SOAK_REQUESTS ?= 1000000
+BENCH         ?= .
+FUZZTIME      ?= 30s
+# The race detector needs a C compiler; without one the tests run without it, and say so.
+RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
+
+.PHONY: run build test lint soak bench fuzz tidy clean
+
+run: build
+	./bin/fairlead demo
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/fairlead ./cmd/fairlead
+
+test:
+	@test -n "$(RACE)" || echo "no C compiler found: testing without the race detector"
+	$(GO) vet ./...
+	$(GO) test $(RACE) -timeout 9m ./...
+
+lint:
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
+
+soak:
+	$(GO) test ./cmd/fairlead -run '^TestSoak$$' -count=1 -v -timeout 60m -soak.requests=$(SOAK_REQUESTS)
+
+bench:
+	$(GO) test ./... -run '^$$' -bench '$(BENCH)' -benchmem
+
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test $$pkg -list '^Fuzz' | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target"; $(GO) test $$pkg -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+tidy:
+	$(GO) mod tidy
+	$(GO) -C tools mod tidy
+
+clean:
+	rm -rf bin

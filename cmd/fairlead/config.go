@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fairlead-io/fairlead/internal/proxy"
+)
+
+// config is the file of --config: what an operator may decide and few need to. Every field has a safe default; an unknown field is an error.
+// docs/configuration.md describes the fields.
+type config struct {
+	Ingress struct {
+		// RedirectHTTPS redirects plain requests for every Ingress host with a TLS block.
+		RedirectHTTPS bool `json:"redirectHTTPS"`
+		// HTTPPort and HTTPSPort are where Ingress objects are served. 0 means 80 and 443.
+		HTTPPort  uint16 `json:"httpPort"`
+		HTTPSPort uint16 `json:"httpsPort"`
+	} `json:"ingress"`
+	// AllowExternalName allows Services of type ExternalName as backends.
+	AllowExternalName bool `json:"allowExternalName"`
+	// TrustedProxies are the networks whose X-Forwarded-* headers are believed.
+	TrustedProxies []string `json:"trustedProxies"`
+	// PublishAddresses are what the status of Ingresses and Gateways shows.
+	PublishAddresses []string `json:"publishAddresses"`
+	Limits           struct {
+		HeaderBytes       int             `json:"headerBytes"`
+		HeaderCount       int             `json:"headerCount"`
+		TargetBytes       int             `json:"targetBytes"`
+		BodyBytes         int64           `json:"bodyBytes"`
+		ReadHeaderTimeout metav1.Duration `json:"readHeaderTimeout"`
+		HandshakeTimeout  metav1.Duration `json:"handshakeTimeout"`
+		IdleTimeout       metav1.Duration `json:"idleTimeout"`
+		ReadTimeout       metav1.Duration `json:"readTimeout"`
+		WriteTimeout      metav1.Duration `json:"writeTimeout"`
+		TunnelIdle        metav1.Duration `json:"tunnelIdle"`
+		Connections       int             `json:"connections"`
+		ConnectionsPerIP  int             `json:"connectionsPerIP"`
+		Streams           int             `json:"streams"`
+		Resets            int             `json:"resets"`
+	} `json:"limits"`
+	Drain struct {
+		// Delay is how long a stopping process goes on accepting while it tells clients to leave.
+		Delay *metav1.Duration `json:"delay"`
+		// Grace is how long requests may then take to finish.
+		Grace *metav1.Duration `json:"grace"`
+	} `json:"drain"`
+	AccessLog struct {
+		Disabled bool `json:"disabled"`
+		// RedactQuery replaces the query string in the access log, where tokens tend to be.
+		RedactQuery bool `json:"redactQuery"`
+	} `json:"accessLog"`
+}
+
+// readConfig reads the file of --config; an empty name is the default configuration.
+func readConfig(name string) (config, error) {
+	var c config
+	if name == "" {
+		return c, nil
+	}
+	data, err := os.ReadFile(name) //nolint:gosec // the operator names the file
+	if err != nil {
+		return c, fmt.Errorf("read config: %w", err)
+	}
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return c, fmt.Errorf("read config %s: %w", name, err)
+	}
+	if _, err := c.trustedProxies(); err != nil {
+		return c, fmt.Errorf("read config %s: %w", name, err)
+	}
+	return c, nil
+}
+
+func (c config) trustedProxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for i, s := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			if a, aerr := netip.ParseAddr(s); aerr == nil {
+				p, err = netip.PrefixFrom(a, a.BitLen()), nil
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trustedProxies[%d]: %q is not an address or a network such as 10.0.0.0/8", i, s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+func (c config) limits() proxy.Limits {
+	l := c.Limits
+	return proxy.Limits{
+		HeaderBytes: l.HeaderBytes, HeaderCount: l.HeaderCount, TargetBytes: l.TargetBytes, BodyBytes: l.BodyBytes,
+		ReadHeaderTimeout: l.ReadHeaderTimeout.Duration, HandshakeTimeout: l.HandshakeTimeout.Duration, IdleTimeout: l.IdleTimeout.Duration,
+		ReadTimeout: l.ReadTimeout.Duration, WriteTimeout: l.WriteTimeout.Duration, TunnelIdle: l.TunnelIdle.Duration,
+		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, Streams: l.Streams, Resets: l.Resets,
+	}
+}
+
+// drain returns the delay and grace as the proxy wants them, where zero means its default: what the file sets to 0 becomes negative, which means none.
+func (c config) drain() (delay, grace time.Duration) {
+	get := func(d *metav1.Duration) time.Duration {
+		if d == nil {
+			return 0
+		}
+		if d.Duration == 0 {
+			return -1
+		}
+		return d.Duration
+	}
+	return get(c.Drain.Delay), get(c.Drain.Grace)
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-io/fairlead/internal/compile"
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+func newExplain() *cobra.Command {
+	var src source
+	var dir, method string
+	var headers []string
+	cmd := &cobra.Command{
+		Use:   "explain -f DIR [-X METHOD] [-H 'Name: value']... URL",
+		Short: "Say which rule of a folder of YAML would serve a request, and why the others would not",
+		Long: `Say which rule of a folder of YAML would serve a request, and why the others would not.
+
+Exits with 0 when something would serve the request, with 1 when nothing would, and with 2 when the question cannot be understood.`,
+		Example: "  fairlead explain -f ./k8s http://shop.example.com/cart\n  fairlead explain -f ./k8s -X POST -H 'X-Canary: yes' https://api.example.com/v1",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q, err := parseQuestion(args[0], method, headers)
+			if err != nil {
+				return err
+			}
+			snap, result, _, err := src.look(dir)
+			if err != nil {
+				return err
+			}
+			set, err := src.settings()
+			if err != nil {
+				return err
+			}
+			served, err := explain(cmd.OutOrStdout(), snap, set.compile, result, q)
+			if err == nil && !served {
+				return exitError(1)
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	src.register(f)
+	f.StringVarP(&dir, "filename", "f", ".", "the `DIR` with the YAML")
+	f.StringVarP(&method, "request", "X", http.MethodGet, "the request's `METHOD`")
+	f.StringArrayVarP(&headers, "header", "H", nil, "a header of the request, as `'Name: value'`; repeatable")
+	return cmd
+}
+
+// question is a request that somebody asks about, and the port that they would send it to.
+type question struct {
+	scheme  string
+	port    uint16
+	request route.Request
+}
+
+// parseQuestion understands a question as curl users ask it.
+func parseQuestion(raw, method string, headers []string) (question, error) {
+	if !strings.Contains(raw, "://") {
+		raw = "http://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return question{}, fmt.Errorf("explain: %w", err)
+	}
+	header := http.Header{}
+	for _, h := range headers {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return question{}, fmt.Errorf("explain: header %q is not of the form 'Name: value'", h)
+		}
+		header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return newQuestion(method, u, header)
+}
+
+// newQuestion brings a request into the form in which the table is asked. A Host header names the host, as it does for curl.
+func newQuestion(method string, u *url.URL, header http.Header) (question, error) {
+	q := question{scheme: u.Scheme, request: route.Request{Method: method, RawQuery: u.RawQuery, Header: header}}
+	var err error
+	if q.port, err = questionPort(u); err != nil {
+		return question{}, err
+	}
+	host := cmp.Or(header.Get("Host"), u.Host)
+	header.Del("Host")
+	if q.request.Host, err = route.NormalizeHost(host); err != nil {
+		return question{}, fmt.Errorf("explain: host %q: %w", host, err)
+	}
+	path := cmp.Or(u.EscapedPath(), "/")
+	if q.request.Path, _, err = route.NormalizePath(path); err != nil {
+		return question{}, fmt.Errorf("explain: path %q: %w", path, err)
+	}
+	return q, nil
+}
+
+func questionPort(u *url.URL) (uint16, error) {
+	if p := u.Port(); p != "" {
+		n, err := parsePort(p)
+		if err != nil {
+			return 0, fmt.Errorf("explain: port %q is not a number from 1 to 65535", p)
+		}
+		return n, nil
+	}
+	switch u.Scheme {
+	case "http":
+		return 80, nil
+	case "https":
+		return 443, nil
+	}
+	return 0, fmt.Errorf("explain: scheme %q is not http or https", u.Scheme)
+}
+
+// explain answers the question and reports whether something would serve the request.
+func explain(w io.Writer, snap *object.Snapshot, opt compile.Options, result compile.Result, q question) (served bool, err error) {
+	say := func(format string, args ...any) {
+		_, e := fmt.Fprintf(w, format, args...)
+		err = errors.Join(err, e)
+	}
+	ports := portsFor(result.Table, q, say)
+	for i, p := range ports {
+		if i > 0 {
+			say("\n")
+		}
+		e := result.Table.Explain(p.Bind, &q.request)
+		say("%s", e)
+		if e.Winner != nil {
+			served = explainBackends(snap, opt, e.Winner, say) || served
+		}
+	}
+	return served, err
+}
+
+// portsFor finds the sockets that the request could arrive on: those with its port number, and if there are none the only ones of its scheme, so that
+// http://shop.localhost:8080/ can be asked about a folder whose listeners say port 80.
+func portsFor(t *route.Table, q question, say func(string, ...any)) []*route.Port {
+	var exact, scheme []*route.Port
+	for _, p := range t.Ports {
+		if p.Bind.Port == q.port {
+			exact = append(exact, p)
+		}
+		if string(p.Protocol) == q.scheme {
+			scheme = append(scheme, p)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	say("nothing listens on port %d", q.port)
+	if len(t.Ports) == 0 {
+		say(": the folder has no Gateway listener and no Ingress that Fairlead serves\n")
+		return nil
+	}
+	if len(scheme) == 0 {
+		say(" and no listener speaks %s\n", q.scheme)
+		return nil
+	}
+	say("; answering for the %s listeners\n\n", q.scheme)
+	return scheme
+}
+
+// explainBackends prints the endpoints behind a rule and reports whether any of its backends could answer.
+func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rule, say func(string, ...any)) bool {
+	if rule.Fault != nil {
+		say("answer: %d %s: %s\n", rule.Fault.Status, rule.Fault.Reason, rule.Fault.Why)
+		return false
+	}
+	if redirects(rule.Filters) {
+		say("answer: a redirect\n")
+		return true
+	}
+	served := false
+	for _, b := range rule.Backends {
+		switch {
+		case b.Fault != nil:
+			say("backend with weight %d: %d %s: %s (%s)\n", b.Weight, b.Fault.Status, b.Fault.Reason, b.Fault.Why, b.Source)
+		case redirects(b.Filters):
+			say("backend with weight %d: a redirect\n", b.Weight)
+			served = served || b.Weight > 0
+		default:
+			endpoints := compile.Endpoints(snap, opt, []route.PoolKey{b.Pool.Key})[b.Pool.Key]
+			say("backend %s with weight %d: %s\n", b.Pool.Key, b.Weight, endpointsText(endpoints))
+			served = served || b.Weight > 0 && len(endpoints) > 0
+		}
+	}
+	return served
+}
+
+func redirects(filters []route.Filter) bool {
+	for _, f := range filters {
+		if _, ok := f.(*route.Redirect); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func endpointsText(endpoints []route.Endpoint) string {
+	if len(endpoints) == 0 {
+		return "no endpoints: 503 " + string(route.NoEndpoints)
+	}
+	texts := make([]string, 0, len(endpoints))
+	for _, e := range endpoints {
+		text := e.Address
+		if e.Terminating {
+			text += " (terminating)"
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ", ")
+}

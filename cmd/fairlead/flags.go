@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/fairlead-io/fairlead/internal/compile"
+	"github.com/fairlead-io/fairlead/internal/manifest"
+)
+
+// source holds the flags that decide how a folder is read and compiled. serve and the commands that only look share them, so that what lint and explain say
+// is what serve does.
+type source struct {
+	portMap          string
+	backends         []string
+	gatewayAddresses string
+	configFile       string
+}
+
+func (s *source) register(f *pflag.FlagSet) {
+	f.StringVar(&s.portMap, "port-map", s.portMap, "bind other ports than the listeners say, as `FROM:TO,...`, such as 80:8080,443:8443")
+	f.StringArrayVar(&s.backends, "backend", nil, "give a Service without EndpointSlice an endpoint, as `NS/SERVICE:PORT=HOST:PORT`; repeatable")
+	f.StringVar(&s.gatewayAddresses, "gateway-addresses", "", "give each Gateway an address of its own from this `CIDR`, such as 127.0.1.0/24")
+	f.StringVar(&s.configFile, "config", "", "read the operator's choices from this YAML `FILE`")
+}
+
+// settings is what the flags say, checked.
+type settings struct {
+	config   config
+	compile  compile.Options
+	manifest manifest.Options
+}
+
+func (s *source) settings() (settings, error) {
+	var out settings
+	var err error
+	if out.config, err = readConfig(s.configFile); err != nil {
+		return out, err
+	}
+	out.compile = compile.Options{
+		HTTPPort: out.config.Ingress.HTTPPort, HTTPSPort: out.config.Ingress.HTTPSPort, RedirectHTTPS: out.config.Ingress.RedirectHTTPS,
+		AllowExternalName: out.config.AllowExternalName, PublishAddresses: out.config.PublishAddresses,
+	}
+	if out.compile.PortMap, err = parsePortMap(s.portMap); err != nil {
+		return out, err
+	}
+	if s.gatewayAddresses != "" {
+		if out.compile.GatewayAddresses, err = netip.ParsePrefix(s.gatewayAddresses); err != nil {
+			return out, fmt.Errorf("--gateway-addresses: %q is not a network such as 127.0.1.0/24", s.gatewayAddresses)
+		}
+	}
+	for _, b := range s.backends {
+		parsed, err := manifest.ParseBackend(b)
+		if err != nil {
+			return out, fmt.Errorf("--backend: %w", err)
+		}
+		out.manifest.Backends = append(out.manifest.Backends, parsed)
+	}
+	return out, nil
+}
+
+// parsePortMap parses "80:8080,443:8443".
+func parsePortMap(s string) (map[uint16]uint16, error) {
+	if s == "" {
+		return nil, nil
+	}
+	out := map[uint16]uint16{}
+	used := map[uint16]uint16{}
+	for pair := range strings.SplitSeq(s, ",") {
+		from, to, ok := strings.Cut(strings.TrimSpace(pair), ":")
+		f, ferr := parsePort(from)
+		t, terr := parsePort(to)
+		if !ok || ferr != nil || terr != nil {
+			return nil, fmt.Errorf("--port-map: %q is not FROM:TO with ports from 1 to 65535, such as 80:8080", pair)
+		}
+		if other, dup := used[t]; dup && other != f {
+			return nil, fmt.Errorf("--port-map: ports %d and %d are both mapped to %d", other, f, t)
+		}
+		out[f], used[t] = t, f
+	}
+	return out, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port", s)
+	}
+	return uint16(n), nil
+}

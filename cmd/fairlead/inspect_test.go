@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// runCommand runs the command line and returns its exit status and what it wrote.
+func runCommand(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	status = runWith(t.Context(), args, &out, &errOut)
+	return status, out.String(), errOut.String()
+}
+
+const explainFolder = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: infra}
+spec: {gatewayClassName: fairlead, listeners: [{name: http, protocol: HTTP, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: stranger, namespace: shop}
+spec: {parentRefs: [{name: gw, namespace: infra}], hostnames: [shop.example.com], rules: [{backendRefs: [{name: web, port: 80}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, namespace: shop}
+spec:
+  rules:
+    - host: shop.example.com
+      http:
+        paths:
+          - {path: /a, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}
+          - {path: /ghost, pathType: Prefix, backend: {service: {name: ghost, port: {number: 80}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{port: 80}]}
+`
+
+func TestExplain(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "all.yaml", explainFolder)
+	for _, tt := range []struct {
+		name string
+		args []string
+		exit int
+		want []string
+	}{
+		{"served", []string{"--backend", "shop/web:80=127.0.0.1:3000", "http://shop.example.com/a/b"}, 0, []string{"Ingress shop/shop spec.rules[0].http.paths[0]", "127.0.0.1:3000"}},
+		{"no endpoints", []string{"http://shop.example.com/a"}, 1, []string{"no endpoints: 503 no-endpoints"}},
+		{"prefix is by element", []string{"http://shop.example.com/ab"}, 1, []string{"prefix /a is not an element-wise prefix of /ab"}},
+		{"a route that is not attached", []string{"http://shop.example.com/ab"}, 1, []string{"Gateway infra/gw allows routes from its own namespace only"}},
+		{"a backend that does not exist", []string{"http://shop.example.com/ghost"}, 1, []string{"503 no-backend"}},
+		{"another port", []string{"http://shop.example.com:8080/a"}, 1, []string{"nothing listens on port 8080"}},
+		{"not a URL", []string{"ftp://shop.example.com/"}, 2, []string{`scheme "ftp" is not http or https`}},
+		{"a bad path", []string{"http://shop.example.com/%00"}, 2, []string{"path"}},
+		{"a bad header", []string{"-H", "nonsense", "http://shop.example.com/"}, 2, []string{`header "nonsense"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, out, errOut := runCommand(t, append([]string{"explain", "-f", dir}, tt.args...)...)
+			if status != tt.exit {
+				t.Errorf("exit status %d, want %d", status, tt.exit)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(out+errOut, want) {
+					t.Errorf("output does not contain %q:\n%s%s", want, out, errOut)
+				}
+			}
+		})
+	}
+}
+
+func TestLint(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "all.yaml", explainFolder)
+	status, out, _ := runCommand(t, "lint", dir)
+	if status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	for _, want := range []string{"all.yaml:12: error: ", "Ingress shop/shop spec.rules[0].http.paths[1]", "Gateway infra/gw"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("output does not contain %q:\n%s", want, out)
+		}
+	}
+
+	status, out, _ = runCommand(t, "lint", "-o", "json", dir)
+	var parsed struct {
+		Problems []finding
+		Status   []map[string]any
+	}
+	if err := json.Unmarshal([]byte(out), &parsed); err != nil || status != 1 {
+		t.Fatalf("exit status %d, %v:\n%s", status, err, out)
+	}
+	if len(parsed.Problems) < 2 || len(parsed.Status) < 3 {
+		t.Errorf("got %d problems and %d statuses", len(parsed.Problems), len(parsed.Status))
+	}
+}
+
+func TestLintOfAGoodFolder(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "web.yaml", strings.Replace(tenLines, "%s", "web", 1))
+	if status, out, errOut := runCommand(t, "lint", "--backend", "default/web:80=127.0.0.1:3000", dir); status != 0 {
+		t.Errorf("exit status %d, want 0:\n%s%s", status, out, errOut)
+	}
+}
+
+func TestCommandsRefuseWhatTheyDoNotUnderstand(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "config.yml", "ingress: {redirectHTPS: true}\n")
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"serve"}, "--manifests"},
+		{[]string{"table", dir + "/nowhere"}, "no such file"},
+		{[]string{"table", "--port-map", "80", dir}, "--port-map"},
+		{[]string{"table", "--port-map", "80:8080,81:8080", dir}, "both mapped to 8080"},
+		{[]string{"table", "--gateway-addresses", "x", dir}, "--gateway-addresses"},
+		{[]string{"table", "--backend", "x", dir}, "--backend"},
+		{[]string{"table", "--config", dir + "/config.yml", dir}, "redirectHTPS"},
+		{[]string{"lint", "-o", "xml", dir}, `"xml" is not text or json`},
+		{[]string{"nonsense"}, "nonsense"},
+	} {
+		status, _, errOut := runCommand(t, tt.args...)
+		if status != 2 || !strings.Contains(errOut, tt.want) {
+			t.Errorf("%v: exit status %d, %q; want 2 and %q", tt.args, status, errOut, tt.want)
+		}
+	}
+}
+
+func TestPortMap(t *testing.T) {
+	got, err := parsePortMap("80:8080, 443:8443")
+	if diff := cmp.Diff(map[uint16]uint16{80: 8080, 443: 8443}, got); diff != "" || err != nil {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-io/fairlead/internal/admin"
+	"github.com/fairlead-io/fairlead/internal/backend"
+	"github.com/fairlead-io/fairlead/internal/cert"
+	"github.com/fairlead-io/fairlead/internal/compile"
+	"github.com/fairlead-io/fairlead/internal/manifest"
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/proxy"
+	"github.com/fairlead-io/fairlead/internal/route"
+	"github.com/fairlead-io/fairlead/internal/telemetry"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	source
+	manifests    string
+	bindAddress  string
+	adminAddress string
+	logLevel     slog.Level
+}
+
+func (o *serveOptions) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	o.source.register(f)
+	f.StringVar(&o.bindAddress, "bind-address", o.bindAddress, "bind listeners to this `ADDR`; empty means all addresses")
+	f.StringVar(&o.adminAddress, "admin-address", "127.0.0.1:9000", "serve health, metrics and debug pages on this `ADDR`; empty means not at all")
+	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log from this `LEVEL` on: debug, info, warn, error")
+}
+
+func newServe() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve --manifests DIR",
+		Short: "Serve the Ingresses and HTTPRoutes of a folder of Kubernetes YAML",
+		Args:  cobra.NoArgs,
+		Example: `  fairlead serve --manifests ./k8s --port-map 80:8080,443:8443
+  fairlead serve --manifests ./k8s --port-map 80:8080 --backend shop/web:80=127.0.0.1:3000`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.manifests == "" {
+				return errors.New("serve: --manifests DIR says which folder to serve")
+			}
+			set, err := o.settings()
+			if err != nil {
+				return err
+			}
+			folder, err := manifest.Open(o.manifests, set.manifest)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), o, set, folder, cmd.OutOrStdout(), cmd.ErrOrStderr(), nil)
+		},
+	}
+	cmd.Flags().StringVar(&o.manifests, "manifests", "", "serve the objects in this `DIR` and its subfolders")
+	o.register(cmd)
+	return cmd
+}
+
+// reader is where snapshots come from: a folder.
+type reader interface {
+	Read() (*object.Snapshot, []manifest.Issue)
+	Watch(ctx context.Context, changed func()) error
+}
+
+// server is the running process: the rooms, joined.
+type server struct {
+	set      settings
+	log      *slog.Logger
+	from     reader
+	backends *backend.Set
+	certs    *cert.Store
+	proxy    *proxy.Proxy
+	metrics  *telemetry.Metrics
+
+	generation int
+	snapshot   *object.Snapshot // the one that is installed
+	seen       map[string]bool  // problems that were logged and are still there
+	ready      atomic.Bool
+	result     atomic.Pointer[installed]
+}
+
+// installed is what the admin pages show.
+type installed struct {
+	snapshot *object.Snapshot
+	result   compile.Result
+	issues   []manifest.Issue
+}
+
+// serve runs until ctx ends or a signal arrives, then drains. demo, if not nil, is told once the first table serves and may extend the admin pages.
+func serve(ctx context.Context, o serveOptions, set settings, from reader, out, errOut io.Writer, demo *demo) error {
+	log := slog.New(slog.NewJSONHandler(errOut, &slog.HandlerOptions{Level: o.logLevel}))
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	s, accessLog, err := newServer(o, set, from, log, out)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		s.backends.Close()
+		if err := accessLog.Close(); err != nil {
+			log.Warn("the access log is incomplete", "error", err)
+		}
+	}()
+	adminDone, err := s.admin(o.adminAddress, demo)
+	if err != nil {
+		return errors.Join(err, s.proxy.Close())
+	}
+	defer adminDone()
+
+	if err := s.apply(); err != nil {
+		return errors.Join(err, s.proxy.Close())
+	}
+	demo.started(s.result.Load().result)
+	s.follow(ctx)
+	stop() // from here on a signal is the second one
+	return s.drain(log)
+}
+
+// newServer makes the rooms and joins them; nothing listens yet.
+func newServer(o serveOptions, set settings, from reader, log *slog.Logger, out io.Writer) (*server, *telemetry.AccessLog, error) {
+	s := &server{set: set, log: log, from: from, metrics: telemetry.NewMetrics(buildVersion()), seen: map[string]bool{}}
+	trusted, err := set.config.trustedProxies()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.certs = cert.New(cert.Options{Log: log})
+	s.backends = backend.New(backend.Options{AllowLoopback: true, Hooks: s.hooks()})
+	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
+	delay, grace := set.config.drain()
+	s.proxy, err = proxy.New(proxy.Options{
+		BindAddress: o.bindAddress, TrustedProxies: trusted, GetCertificate: s.certs.Get, Backends: s.backends, Metrics: s.metrics,
+		AccessLog: accessLog, Log: log, Limits: set.config.limits(), DrainDelay: delay, DrainGrace: grace,
+	})
+	if err != nil {
+		s.backends.Close()
+		return nil, nil, errors.Join(err, accessLog.Close())
+	}
+	return s, accessLog, nil
+}
+
+// follow applies every change of the folder until ctx ends.
+func (s *server) follow(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := s.from.Watch(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // a change is waiting already; it will see this one too
+			}
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("watching for changes ended; the last table keeps serving", "error", err)
+		}
+	})
+	defer wg.Wait()
+	recheck := time.NewTicker(time.Hour) // certificates expire without anybody changing them
+	defer recheck.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-recheck.C:
+			s.snapshot = nil
+		}
+		if err := s.apply(); err != nil {
+			s.log.Error("not everything could be bound; the rest serves", "error", err)
+		}
+	}
+}
+
+// apply takes the newest snapshot down the street. Endpoints go apart from the rest: when nothing else changed, the table is not touched.
+func (s *server) apply() error {
+	begun := time.Now()
+	snap, issues := s.from.Read()
+	if prev := s.result.Load(); prev != nil && s.snapshot.SameRoutes(snap) {
+		s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(prev.result.Table.Pools)))
+		s.snapshot = snap
+		s.publish(prev.result, issues)
+		return nil
+	}
+	result := compile.Compile(snap, s.set.compile)
+	pools := result.Table.Pools
+	if prev := s.result.Load(); prev != nil {
+		// Requests that hold the old table still need its pools until the new one is installed.
+		pools = append(slices.Clip(pools), prev.result.Table.Pools...)
+	}
+	s.backends.Install(pools)
+	s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(pools)))
+	s.certs.Install(result.Certificates)
+	err := s.proxy.Install(result.Table)
+	s.backends.Install(result.Table.Pools)
+	s.metrics.KeepTable(result.Table)
+	s.snapshot = snap
+	s.generation++
+	s.measure(result, issues, begun)
+	s.publish(result, issues)
+	if err == nil {
+		s.ready.Store(true)
+	}
+	return err
+}
+
+// publish makes a result visible to the admin pages and logs what is wrong with it, each problem once for as long as it lasts.
+func (s *server) publish(result compile.Result, issues []manifest.Issue) {
+	s.result.Store(&installed{snapshot: s.snapshot, result: result, issues: issues})
+	seen := map[string]bool{}
+	for _, f := range findings(s.snapshot, result, issues) {
+		text := f.String()
+		if seen[text] = true; !s.seen[text] && f.Severity != string(compile.Note) {
+			s.log.Warn("problem in an object", "where", f.where(), "field", f.Field, "code", f.Code, "problem", f.Message)
+		}
+	}
+	s.seen = seen
+	s.log.Info("serving", "generation", s.generation, "ports", len(result.Table.Ports), "pools", len(result.Table.Pools), "problems", len(seen))
+}
+
+// drain ends the data plane the way that loses no request; a second signal ends it at once.
+func (s *server) drain(log *slog.Logger) error {
+	s.ready.Store(false)
+	log.Info("stopping: no longer ready, letting go of clients")
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer cancel()
+	if err := s.proxy.Shutdown(ctx); err != nil {
+		log.Warn("stopped before everything had finished", "error", err)
+		if ctx.Err() != nil {
+			return exitError(1)
+		}
+	}
+	return nil
+}
+
+// hooks lets the metrics see what happens on the way to the backends.
+func (s *server) hooks() backend.Hooks {
+	return backend.Hooks{
+		Connected: func(key route.PoolKey, _ string, took time.Duration, err error) {
+			s.metrics.Connect(key, took, err == nil)
+		},
+		Ejected: func(key route.PoolKey, endpoint string, until time.Time, err error) {
+			s.metrics.Ejected(key)
+			s.log.Warn("endpoint left out", "pool", key.String(), "endpoint", endpoint, "until", until, "error", err)
+		},
+		Recovered: func(key route.PoolKey, endpoint string) {
+			s.log.Info("endpoint is back", "pool", key.String(), "endpoint", endpoint)
+		},
+		Endpoints: s.metrics.Endpoints,
+	}
+}
+
+// admin opens the admin address and serves it until the returned function is called.
+func (s *server) admin(address string, demo *demo) (func(), error) {
+	if address == "" {
+		return func() {}, nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on --admin-address: %w", err)
+	}
+	srv := admin.NewServer(admin.New(admin.Options{
+		Build:        "fairlead " + buildVersion(),
+		Ready:        s.readiness,
+		Gatherer:     s.metrics.Gatherer(),
+		Table:        func() string { return s.shown().result.Table.String() },
+		Explain:      s.explain,
+		Backends:     func() any { return s.backends.Status() },
+		Certificates: func() any { return s.certs.List() },
+		Problems:     func() any { in := s.shown(); return findings(in.snapshot, in.result, in.issues) },
+		Demo:         demo.control(),
+		Log:          s.log,
+	}))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("admin server ended", "error", err)
+		}
+	})
+	return func() { _ = srv.Close(); wg.Wait() }, nil
+}
+
+func (s *server) readiness() (bool, string) {
+	if s.ready.Load() {
+		return true, "serving"
+	}
+	return false, "no table is being served"
+}
+
+// shown is what the admin pages show; before the first table an empty one.
+func (s *server) shown() *installed {
+	if in := s.result.Load(); in != nil {
+		return in
+	}
+	return &installed{snapshot: &object.Snapshot{}, result: compile.Compile(&object.Snapshot{}, s.set.compile)}
+}
+
+// explain answers /debug/explain from the table that is being served.
+func (s *server) explain(q admin.Question) (string, error) {
+	parsed, err := newQuestion(q.Method, q.URL, q.Header)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	in := s.shown()
+	_, err = explain(&text, in.snapshot, s.set.compile, in.result, parsed)
+	return text.String(), err
+}
+
+// measure tells the metrics what was installed, and has them forget what is gone.
+func (s *server) measure(result compile.Result, issues []manifest.Issue, begun time.Time) {
+	problems := map[string]int{string(compile.Error): 0, string(compile.Warning): 0, string(compile.Note): 0}
+	for _, f := range findings(s.snapshot, result, issues) {
+		problems[f.Severity]++
+	}
+	s.metrics.Config(telemetry.ConfigStatus{Generation: s.generation, Installed: time.Now(), Built: time.Since(begun), Objects: objectStates(s.snapshot, result), Problems: problems})
+	var certs []telemetry.CertificateStatus
+	for _, c := range s.certs.List() {
+		if namespace, name, ok := strings.Cut(c.Secret, "/"); ok {
+			certs = append(certs, telemetry.CertificateStatus{Namespace: namespace, Secret: name, Source: "secret", KeyType: c.KeyType, Issuer: c.Issuer, NotAfter: c.NotAfter})
+		}
+	}
+	s.metrics.Certificates(certs)
+}
+
+// objectStates counts the objects of each kind that are served, rejected, or not ours to serve.
+func objectStates(snap *object.Snapshot, result compile.Result) map[telemetry.ObjectState]int {
+	out := map[telemetry.ObjectState]int{}
+	bad := map[object.Ref]bool{}
+	for _, p := range result.Problems {
+		bad[p.Object] = bad[p.Object] || p.Severity == compile.Error
+	}
+	count := func(kind string, key object.Key, ours bool) {
+		state := "accepted"
+		switch {
+		case !ours:
+			state = "orphan"
+		case bad[object.Ref{Kind: kind, Namespace: key.Namespace, Name: key.Name}]:
+			state = "rejected"
+		}
+		out[telemetry.ObjectState{Kind: kind, State: state}]++
+	}
+	for key := range snap.Ingresses {
+		_, ours := result.Status.Ingresses[key]
+		count("Ingress", key, ours)
+	}
+	for key := range snap.Gateways {
+		_, ours := result.Status.Gateways[key]
+		count("Gateway", key, ours)
+	}
+	for key := range snap.HTTPRoutes {
+		_, ours := result.Status.HTTPRoutes[key]
+		count("HTTPRoute", key, ours)
+	}
+	return out
+}
+
+func poolKeys(pools []*route.Pool) []route.PoolKey {
+	keys := make([]route.PoolKey, len(pools))
+	for i, p := range pools {
+		keys[i] = p.Key
+	}
+	return keys
+}
