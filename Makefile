@@ -4,6 +4,10 @@
 # make soak   a million requests while everything changes (SOAK_REQUESTS=N)
 # make bench  benchmarks (BENCH=pattern)
 # make fuzz   every fuzz target for FUZZTIME each
+#
+# make cluster       a real Kubernetes with two nodes, from Go modules (root, Linux)
+# make kubectl       kubectl in it (ARGS="get pods -A")
+# make cluster-down  end it
 
 GO            ?= go
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -14,7 +18,7 @@ FUZZTIME      ?= 30s
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint soak bench fuzz tidy clean
+.PHONY: run build test lint soak bench fuzz tidy clean cluster cluster-down kubectl
 
 run: build
 	./bin/fairlead demo
@@ -44,6 +48,15 @@ fuzz:
 			echo "== $$pkg $$target"; $(GO) test $$pkg -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
 		done; \
 	done
+
+cluster:
+	$(GO) run -C conformance ./cmd/cluster up
+
+cluster-down:
+	$(GO) run -C conformance ./cmd/cluster down
+
+kubectl:
+	@$(GO) run -C conformance ./cmd/cluster kubectl $(ARGS)
 
 tidy:
 	$(GO) mod tidy
