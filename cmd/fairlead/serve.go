@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -108,6 +109,7 @@ type installed struct {
 // serve runs until ctx ends or a signal arrives, then drains. demo, if not nil, is told once the first table serves and may extend the admin pages.
 func serve(ctx context.Context, o serveOptions, set settings, from reader, out, errOut io.Writer, demo *demo) error {
 	log := slog.New(slog.NewJSONHandler(errOut, &slog.HandlerOptions{Level: o.logLevel}))
+	quietStandardLog(log)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	s, accessLog, err := newServer(o, set, from, log, out)
@@ -133,6 +135,12 @@ func serve(ctx context.Context, o serveOptions, set settings, from reader, out, 
 	s.follow(ctx)
 	stop() // from here on a signal is the second one
 	return s.drain(log)
+}
+
+// quietStandardLog sends what net/http prints by itself, with bytes that a client or a backend chose, to the debug level.
+func quietStandardLog(log *slog.Logger) {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelDebug).Writer())
 }
 
 // newServer makes the rooms and joins them; nothing listens yet.
