@@ -234,6 +234,8 @@ func (m PathMatch) mismatch(path string) string {
 	switch {
 	case m.Kind == Regex && m.Regex == nil:
 		return m.String() + " is not a valid expression"
+	case m.Kind == Regex && len(path) > maxRegexValue:
+		return fmt.Sprintf("%s is not tried on a path longer than %d bytes", m, maxRegexValue)
 	case m.Kind == Regex:
 		return fmt.Sprintf("%s does not match the whole of %s", m, shown)
 	case m.Kind == Exact && strings.TrimSuffix(path, "/") == m.key():

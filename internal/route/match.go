@@ -28,7 +28,7 @@ func (m PathMatch) matches(path string) bool {
 	case Exact:
 		return path == m.Value
 	case Regex:
-		return m.Regex != nil && m.Regex.MatchString(path)
+		return m.Regex != nil && matchRegex(m.Regex, path)
 	default:
 		rest, ok := strings.CutPrefix(path, m.key())
 		return ok && (rest == "" || rest[0] == '/')
@@ -78,7 +78,7 @@ func (m *ValueMatch) matchesHeader(r *Request) bool {
 // meets reports whether one value meets the condition.
 func (m *ValueMatch) meets(v string) bool {
 	if m.Regex != nil {
-		return m.Regex.MatchString(v)
+		return matchRegex(m.Regex, v)
 	}
 	return v == m.Value
 }
@@ -109,7 +109,7 @@ func (m *ValueMatch) matchesQuery(query string) bool {
 		return formEqual(raw, m.Value)
 	}
 	v, ok := formDecode(raw)
-	return ok && m.Regex.MatchString(v)
+	return ok && matchRegex(m.Regex, v)
 }
 
 // firstQueryValue finds the first parameter of a query whose decoded name is name, and returns its value as it was written. Parameters are divided by "&" only:
