@@ -93,7 +93,7 @@ func orDefault[T comparable](v *T, d T) {
 type Hooks struct {
 	// Connected is told of each attempt to connect to an endpoint, TLS handshake included; err is nil if it succeeded.
 	Connected func(key route.PoolKey, endpoint string, took time.Duration, err error)
-	// Ejected is told that an endpoint is left out for failing, until a request is let through at the given time.
+	// Ejected is told that an endpoint is left out for failing, or still is, until a request is let through at the given time.
 	Ejected func(key route.PoolKey, endpoint string, until time.Time, err error)
 	// Recovered is told that an endpoint that was left out is used again.
 	Recovered func(key route.PoolKey, endpoint string)

@@ -3,12 +3,12 @@ package backend
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fairlead-io/fairlead/internal/route"
 )
@@ -39,7 +39,7 @@ func BenchmarkPick(b *testing.B) {
 func BenchmarkPickWithEjected(b *testing.B) {
 	p := poolOfMany(b, 100)
 	for _, e := range p.list.Load().all[:10] {
-		p.failed(e, unreachable, io.EOF)
+		p.failed(e, p.set.now(), unreachable, io.EOF)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -73,12 +73,12 @@ func BenchmarkEject(b *testing.B) {
 	e := p.list.Load().all[2500]
 	b.ReportAllocs()
 	for b.Loop() {
-		p.failed(e, unreachable, io.EOF)
+		p.failed(e, p.set.now(), unreachable, io.EOF)
 		p.answered(e, p.set.now()+1)
 	}
 }
 
-// BenchmarkDo compares a request over loopback with the same over a bare http.Transport.
+// BenchmarkDo compares a request over loopback with the same over a bare http.Transport that has the same timeouts.
 func BenchmarkDo(b *testing.B) {
 	for _, protocol := range []route.Protocol{route.HTTP, route.H2C} {
 		srv := serve(b, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +86,7 @@ func BenchmarkDo(b *testing.B) {
 			_, _ = io.WriteString(w, "hello")
 		}))
 		_, p := newPoolOf(b, Options{}, protocol, srv.Address)
-		bare := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, MaxIdleConnsPerHost: 256}
+		bare := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, MaxIdleConnsPerHost: 256, IdleConnTimeout: 4 * time.Second, ResponseHeaderTimeout: time.Minute}
 		bare.Protocols.SetHTTP1(protocol == route.HTTP)
 		bare.Protocols.SetUnencryptedHTTP2(protocol == route.H2C)
 		b.Cleanup(bare.CloseIdleConnections)
@@ -141,5 +141,3 @@ func BenchmarkMemory(b *testing.B) {
 		})
 	}
 }
-
-var _ net.Conn

@@ -135,7 +135,6 @@ type nameServer struct {
 	mu      sync.Mutex
 	answers []netip.Addr
 	asked   []string
-	queries int
 }
 
 func (n *nameServer) set(addrs ...string) {
@@ -267,6 +266,8 @@ func TestNamesAreResolvedAndCheckedForEachConnection(t *testing.T) {
 			}
 		})
 	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
 	for _, name := range ns.asked {
 		if name != "shop.example.com." {
 			t.Errorf("asked for %q: the name must be taken as absolute", name)

@@ -141,9 +141,9 @@ func (x *exchange) failure(t *try, trial bool, err error) *Error {
 	var connect *connectError
 	switch {
 	case f.Reason == route.BackendConnectFailed && !errors.As(err, &connect):
-		x.pool.failed(t.endpoint, unreachable, f.Err)
-	case f.Reason == route.BackendReset && !f.stale && (!t.reused || isStreamReset(err)):
-		x.pool.failed(t.endpoint, resetting, f.Err)
+		x.pool.failed(t.endpoint, t.start, unreachable, f.Err)
+	case f.Reason == route.BackendReset && !f.stale:
+		x.pool.failed(t.endpoint, t.start, resetting, f.Err)
 	}
 	if trial {
 		x.pool.tryAgain(t.endpoint)

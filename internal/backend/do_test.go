@@ -63,6 +63,22 @@ func TestServerNamesHaveConnectionsOfTheirOwn(t *testing.T) {
 	}
 }
 
+// Clients that make up host names must not be able to make connections pile up.
+func TestManyServerNames(t *testing.T) {
+	b := serve(t, route.HTTPS, echo("a"))
+	s, p := newPoolOf(t, Options{MaxIdle: 5, IdleTimeout: time.Hour}, route.HTTPS, b.Address)
+	most := 0
+	for i := range 60 {
+		if r := do(p, newRequest(t, "GET", fmt.Sprintf("h%d.example.com", i), "")); r.err != nil {
+			t.Fatal(r.err)
+		}
+		most = max(most, statusOf(t, s, b.Address).Connections)
+	}
+	if most > 15 {
+		t.Errorf("%d connections", most)
+	}
+}
+
 func TestRequestOfCallerIsNotChanged(t *testing.T) {
 	b := serve(t, route.HTTP, echo("a"))
 	_, p := newPoolOf(t, Options{}, route.HTTP, b.Address)
@@ -93,7 +109,7 @@ func TestRefusedEndpointIsSkippedForAnyMethodWithBodyIntact(t *testing.T) {
 	for _, protocol := range []route.Protocol{route.HTTP, route.H2C, route.HTTPS} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			t.Run(fmt.Sprint(protocol, " ", method), func(t *testing.T) {
-				b := serve(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b := serve(t, protocol, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					got, err := io.ReadAll(r.Body)
 					if err != nil || string(got) != body {
 						t.Errorf("%s: body has %d bytes, error %v; want the %d that were sent", r.Method, len(got), err, len(body))
@@ -118,6 +134,25 @@ func TestRefusedEndpointIsSkippedForAnyMethodWithBodyIntact(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// What belongs to a request must not live as long as its client's connection.
+func TestContextOfRequestEndsWithItsResponse(t *testing.T) {
+	for _, protocol := range []route.Protocol{route.HTTP, route.H2C} {
+		b := serve(t, protocol, echo("a"))
+		_, p := newPoolOf(t, Options{}, protocol, b.Address)
+		for _, method := range []string{"GET", "HEAD"} {
+			res, err := p.Do(newRequest(t, method, "a", ""), new(Attempt))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if res.Request.Context().Err() == nil {
+				t.Errorf("%s %s: the context has not ended", protocol, method)
+			}
 		}
 	}
 }
@@ -306,9 +341,9 @@ func TestHeaderTimeout(t *testing.T) {
 				t.Errorf("a timeout was held against the backend: %+v", st)
 			}
 			// A deadline counts in its place, be it longer.
+			start = time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond)
 			defer cancel()
-			start = time.Now()
 			r = do(p, newRequest(t, "GET", "a", "").WithContext(ctx))
 			if d := time.Since(start); r.reason() != route.BackendTimeout || d < 60*time.Millisecond {
 				t.Errorf("err = %v after %v, want %s after 60 ms", r.err, d, route.BackendTimeout)

@@ -264,6 +264,7 @@ func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, st
 		if err != nil {
 			return nil, e.connected(ctx, start, err)
 		}
+		e.boundNames()
 		config := config.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
 		c := tls.Client(base, config)
@@ -274,6 +275,17 @@ func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, st
 		base.took = e.pool.set.now() - start
 		base.exclusive = c.ConnectionState().NegotiatedProtocol != "h2"
 		return c, e.connected(ctx, start, nil)
+	}
+}
+
+// boundNames closes idle connections if there are very many of them. Connections are kept by server name, and clients choose the name where a route takes any host:
+// without a bound they could make each of their requests leave another connection open. (http.Transport's own bounds leave HTTP/2 connections out.)
+func (e *endpoint) boundNames() {
+	e.mu.Lock()
+	n := len(e.conns)
+	e.mu.Unlock()
+	if n > 2*e.pool.set.opt.MaxIdle {
+		e.closeIdle()
 	}
 }
 
@@ -300,7 +312,7 @@ func (e *endpoint) connected(ctx context.Context, start time.Duration, err error
 	}
 	e.pool.hookConnected(e, start, err)
 	if !isLocal(err) {
-		e.pool.failed(e, unreachable, err)
+		e.pool.failed(e, start, unreachable, err)
 	}
 	return err
 }

@@ -26,7 +26,7 @@ type Error struct {
 
 	endpoint *endpoint
 	retry    retry
-	stale    bool // the connection had been used before and was closed by the endpoint in the meantime
+	stale    bool // it was a connection that broke, and one that had been used before: the endpoint may still take new ones
 }
 
 // retry says whether a request that failed can be sent again.
@@ -148,9 +148,9 @@ func backendFailure(t *try, err error) *Error {
 	case errors.Is(err, errHeaderTimeout):
 		f.Reason = route.BackendTimeout
 	case isBroken(err):
-		f.Reason, f.retry = route.BackendReset, broken
+		f.Reason, f.retry, f.stale = route.BackendReset, broken, t.reused && !isStreamReset(err)
 		if t.unsent() {
-			f.retry, f.stale = unsent, t.reused
+			f.retry = unsent
 		}
 	case !t.got:
 		f.Reason = route.Internal // http.Transport did not even try

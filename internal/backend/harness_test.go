@@ -41,7 +41,7 @@ func leaked(d time.Duration) string {
 	buf := make([]byte, 16<<20)
 	for end := time.Now().Add(d); ; time.Sleep(10 * time.Millisecond) {
 		var left []string
-		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 			if !strings.Contains(g, "backend.leaked(") && !strings.Contains(g, "os/signal.") && !strings.Contains(g, "testing.(*F)") {
 				left = append(left, g)
 			}
@@ -156,12 +156,12 @@ type server struct {
 // serve starts a backend that speaks a protocol. HTTPS offers HTTP/2 and HTTP/1.1.
 func serve(t testing.TB, protocol route.Protocol, h http.Handler, change ...func(*http.Server)) *server {
 	t.Helper()
-	return serveOn(t, listen(t, "127.0.0.1:0"), protocol, h, change...)
+	return serveOn(t, listen(t), protocol, h, change...)
 }
 
-func listen(t testing.TB, address string) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
-	ln, err := net.Listen("tcp", address)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,10 +234,10 @@ func echo(name string) http.Handler {
 	})
 }
 
-// refused returns an address at which nothing listens, and a way to listen there.
+// refused returns an address at which nothing listens.
 func refused(t testing.TB) (address string) {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
+	ln := listen(t)
 	_ = ln.Close()
 	return ln.Addr().String()
 }
@@ -245,7 +245,7 @@ func refused(t testing.TB) (address string) {
 // raw starts a backend that handles connections, rather than requests. Connections are closed when handle returns, and at the end of the test.
 func raw(t testing.TB, handle func(c net.Conn)) (address string) {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
+	ln := listen(t)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	conns := map[net.Conn]bool{}
@@ -288,12 +288,6 @@ func readHead(c net.Conn) bool {
 		}
 	}
 	return true
-}
-
-// reset closes a connection in a way that the other side sees as an error.
-func reset(c net.Conn) {
-	_ = c.(*net.TCPConn).SetLinger(0)
-	_ = c.Close()
 }
 
 // eventually waits until something becomes true that other goroutines are about to do.

@@ -33,42 +33,48 @@ type health struct {
 	why     complaint
 	resets  int           // new connections that broke, in a row
 	fails   int           // times it was left out, or failed again, since it last answered
-	since   time.Duration // when it was left out
+	since   time.Duration // when it was left out, or last failed to come back
 	retry   time.Duration // when a request may try it again
 	trying  bool          // one does
 	lastErr error
 	lastAt  time.Time
 }
 
-// failed notes that an endpoint did something wrong.
-func (p *Pool) failed(e *endpoint, why complaint, err error) {
+// failed notes that an endpoint did something wrong with what began at start.
+func (p *Pool) failed(e *endpoint, start time.Duration, why complaint, err error) {
+	until, ejected := p.complain(e, start, why, err)
+	if hook := p.set.opt.Hooks.Ejected; hook != nil && ejected {
+		hook(p.key, e.address, p.set.epoch.Add(until), err)
+	}
+}
+
+// complain notes that an endpoint did something wrong, and reports whether and until when it is left out because of that.
+func (p *Pool) complain(e *endpoint, start time.Duration, why complaint, err error) (until time.Duration, ejected bool) {
 	now := p.set.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e.gone.Load() {
-		return
+		return 0, false
 	}
 	e.ailing.Store(true)
 	e.lastErr, e.lastAt = err, p.set.epoch.Add(now)
 	if why == resetting {
 		if e.resets++; !e.out && (e.resets < p.set.opt.MaxResets || p.tooFew()) {
-			return
+			return 0, false
 		}
 	}
-	if e.out && !e.trying && now < e.retry {
-		return // requests that had begun before it was left out
+	if e.out && (start <= e.since || !e.trying && now < e.retry) {
+		return 0, false // what began before it was left out is part of the same failure
 	}
 	e.fails++
-	e.why, e.trying, e.retry = why, false, now+p.backoff(e.fails)
+	e.why, e.trying, e.since, e.retry = why, false, now, now+p.backoff(e.fails)
 	if e.out {
 		p.schedule(p.list.Load())
 	} else {
-		e.out, e.since = true, now
+		e.out = true
 		p.rebuild(p.list.Load().all)
 	}
-	if hook := p.set.opt.Hooks.Ejected; hook != nil {
-		hook(p.key, e.address, p.set.epoch.Add(e.retry), err)
-	}
+	return e.retry, true
 }
 
 // tooFew reports whether less than half of the endpoints would be left if another were left out. Connections can be broken by requests that make an application crash,
@@ -90,25 +96,31 @@ func (p *Pool) backoff(n int) time.Duration {
 // answered notes that an endpoint responded to a request that began at start.
 func (p *Pool) answered(e *endpoint, start time.Duration) {
 	if e.ailing.Load() {
-		p.recover(e, start, true)
+		p.proved(e, start, true)
 	}
 }
 
 // reached notes that a connection to an endpoint, begun at start, was made.
 func (p *Pool) reached(e *endpoint, start time.Duration) {
 	if e.ailing.Load() {
-		p.recover(e, start, false)
+		p.proved(e, start, false)
 	}
 }
 
-// recover takes an endpoint back if what happened proves that what was wrong with it is over. A connection proves it for an endpoint that could not be reached,
+func (p *Pool) proved(e *endpoint, start time.Duration, answered bool) {
+	if hook := p.set.opt.Hooks.Recovered; p.recover(e, start, answered) && hook != nil {
+		hook(p.key, e.address)
+	}
+}
+
+// recover takes an endpoint back if what happened proves that what was wrong with it is over, and reports whether it did. A connection proves it for an endpoint that could not be reached,
 // but lets it keep the length of its back-off, because it may break that connection next. What began before it was left out proves nothing: servers that shut
 // down answer what they have and accept nothing new.
-func (p *Pool) recover(e *endpoint, start time.Duration, answered bool) {
+func (p *Pool) recover(e *endpoint, start time.Duration, answered bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e.out && (start <= e.since || !answered && e.why != unreachable) {
-		return
+		return false
 	}
 	was := e.out
 	e.out, e.trying = false, false
@@ -117,7 +129,7 @@ func (p *Pool) recover(e *endpoint, start time.Duration, answered bool) {
 		e.ailing.Store(false)
 	}
 	if !was || e.gone.Load() {
-		return
+		return false
 	}
 	l := p.list.Load()
 	if len(l.out) == len(l.all) {
@@ -127,9 +139,7 @@ func (p *Pool) recover(e *endpoint, start time.Duration, answered bool) {
 		}
 	}
 	p.rebuild(l.all)
-	if hook := p.set.opt.Hooks.Recovered; hook != nil {
-		hook(p.key, e.address)
-	}
+	return true
 }
 
 // trial lets one request through to an endpoint whose back-off has ended; nil if there is none. It is for requests that were not tried

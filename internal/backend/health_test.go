@@ -28,7 +28,8 @@ type network struct {
 }
 
 func (n *network) set(address string, h http.Handler) { n.mu.Lock(); n.up[address] = h; n.mu.Unlock() }
-func (n *network) down(address string)                { n.mu.Lock(); delete(n.up, address); n.mu.Unlock() }
+
+func (n *network) down(address string) { n.mu.Lock(); delete(n.up, address); n.mu.Unlock() }
 
 func (n *network) dial(_ context.Context, ep route.Endpoint) (net.Conn, error) {
 	n.mu.Lock()
@@ -151,6 +152,43 @@ func TestEndpointComesBackAfterBackoff(t *testing.T) {
 	})
 }
 
+// An endpoint that swallows packets costs those who meet it first one dial timeout, and nobody an error.
+func TestBlackHole(t *testing.T) {
+	inMemory(t, Options{}, []string{"a:1", "b:1", "c:1", "d:1"}, func(t *testing.T, n *network, s *Set, p *Pool) {
+		s.dial = func(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
+			if ep.Address == "a:1" {
+				time.Sleep(2 * time.Second)
+				return nil, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}
+			}
+			return n.dial(ctx, ep)
+		}
+		var wg sync.WaitGroup
+		var slow atomic.Int32
+		start := time.Now()
+		for i := range 4000 { // 1,000 a second
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				begun := time.Now()
+				r := do(p, newRequest(t, []string{"GET", "POST"}[i%2], "a", strings.Repeat("hello", i%2)))
+				d := time.Since(begun)
+				if r.err != nil || d > 2*time.Second {
+					t.Errorf("%v after %v", r.err, d)
+				}
+				if d > time.Second {
+					slow.Add(1)
+					if at := begun.Sub(start); at > 2010*time.Millisecond && at < 2890*time.Millisecond {
+						t.Errorf("a request that began after %v waited for it", at)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if n := slow.Load(); n < 490 || n > 510 { // a quarter of 2 s, then one trial
+			t.Errorf("%d slow requests", n)
+		}
+	})
+}
+
 // While one request tries an endpoint whose back-off has ended, the others do not.
 func TestOneTrialAtATime(t *testing.T) {
 	inMemory(t, Options{}, []string{"a:1", "b:1"}, func(t *testing.T, n *network, s *Set, p *Pool) {
@@ -218,6 +256,7 @@ func TestAllUnhealthyAllUsed(t *testing.T) {
 				t.Fatalf("%v after %d tries, want all 3", r.err, r.Tries)
 			}
 		}
+		time.Sleep(time.Millisecond)
 		for _, a := range addresses {
 			if st := statusOf(t, s, a); st.Failures != 1 {
 				t.Errorf("failures within one back-off count once: %+v", st)
@@ -226,6 +265,35 @@ func TestAllUnhealthyAllUsed(t *testing.T) {
 		}
 		if got := served(t, p, 9); got["a:1"] < 2 || got["b:1"] < 2 || got["c:1"] < 2 {
 			t.Errorf("as soon as they are back: %v, want all to share", got)
+		}
+	})
+}
+
+// After a breakdown of all, many are due for a trial at the same time. A request must not use up its tries on them while there is one that works.
+func TestTrialsDoNotUseUpTries(t *testing.T) {
+	var addresses []string
+	for i := range 8 {
+		addresses = append(addresses, fmt.Sprintf("%d:1", i))
+	}
+	inMemory(t, Options{MaxTries: 3}, addresses, func(t *testing.T, n *network, s *Set, p *Pool) {
+		for _, a := range addresses {
+			n.down(a)
+		}
+		for range 10 {
+			do(p, newRequest(t, "GET", "a", ""))
+		}
+		if l := p.list.Load(); len(l.out) != 8 || len(l.turns) != 8 {
+			t.Fatalf("%d are out and %d are used, want all", len(l.out), len(l.turns))
+		}
+		n.set("7:1", echo("7:1"))
+		time.Sleep(time.Millisecond)
+		for statusOf(t, s, "7:1").Healthy == false {
+			do(p, newRequest(t, "GET", "a", ""))
+		}
+		for range 20 {
+			if r := get(t, p); r.Endpoint != "7:1" || r.Tries > 2 {
+				t.Errorf("%+v", r.Attempt)
+			}
 		}
 	})
 }
@@ -295,7 +363,7 @@ func TestPoisonousRequestsEjectHalfAtMost(t *testing.T) {
 	for i := range 10 {
 		addresses = append(addresses, fmt.Sprintf("%d:1", i))
 	}
-	inMemory(t, Options{}, addresses, func(t *testing.T, n *network, s *Set, p *Pool) {
+	inMemory(t, Options{}, addresses, func(t *testing.T, n *network, _ *Set, p *Pool) {
 		crash := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		for _, a := range addresses {
 			n.set(a, crash)
@@ -362,7 +430,7 @@ func TestOldAnswersDoNotBringBack(t *testing.T) {
 // Only what the backend did counts.
 func TestClientsEjectNobody(t *testing.T) {
 	const requests = 10_000
-	hang := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.Method == "GET" {
 			<-r.Context().Done()

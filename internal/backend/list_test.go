@@ -150,6 +150,29 @@ func TestCycleGoesOnAfterChanges(t *testing.T) {
 	}
 }
 
+func TestNextIsNextAfterChanges(t *testing.T) {
+	s, p := newPoolOf(t, Options{}, route.HTTP)
+	rng := rand.New(rand.NewPCG(5, 6))
+	all := manyEndpoints(20)
+	s.Update(map[route.PoolKey][]route.Endpoint{testKey: all})
+	for range 300 {
+		for range rng.IntN(25) {
+			pickOne(p)
+		}
+		l := p.list.Load()
+		next := l.turns[(p.cursor.Load()+1+l.offset)%uint64(len(l.turns))]
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		some := slices.Clone(all[:10+rng.IntN(10)])
+		if !slices.ContainsFunc(some, func(ep route.Endpoint) bool { return ep.Address == next.address }) {
+			some = append(some, next.info)
+		}
+		s.Update(map[route.PoolKey][]route.Endpoint{testKey: some})
+		if got := pickOne(p); got != next {
+			t.Fatalf("next was %s, want %s", got.address, next.address)
+		}
+	}
+}
+
 func TestEndpointsThatAreTwiceInTheListCountOnce(t *testing.T) {
 	s, p := newPoolOf(t, Options{}, route.HTTP, "10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80")
 	if l := p.list.Load(); len(l.all) != 2 || len(s.Status()[0].Endpoints) != 2 {

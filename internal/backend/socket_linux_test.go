@@ -1,7 +1,10 @@
 package backend
 
 import (
+	"context"
 	"net"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,8 +43,58 @@ func TestSocketOptions(t *testing.T) {
 	}
 }
 
+// A backend has closed an idle connection, but http.Transport does not know yet: what may not be sent twice must not be written to it.
+func TestDeadConnectionIsNotWrittenTo(t *testing.T) {
+	var posts atomic.Int32
+	b := serve(t, route.HTTP, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			posts.Add(1)
+		}
+	}), func(s *http.Server) { s.IdleTimeout = time.Millisecond })
+	s, p := newPoolOf(t, Options{}, route.HTTP, b.Address)
+	know := make(chan struct{})
+	dial := s.dial
+	s.dial = func(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
+		c, err := dial(ctx, ep)
+		if err != nil {
+			return nil, err
+		}
+		return &lateConn{c.(*net.TCPConn), know}, nil
+	}
+	e := p.endpoints[b.Address]
+	for range 10 {
+		get(t, p)
+		e.mu.Lock()
+		for c := range e.conns {
+			eventually(t, "the backend has closed the connection", func() bool { return hungUp(c.fd) })
+		}
+		e.mu.Unlock()
+		if r := do(p, newRequest(t, "POST", "a", "hello")); r.err != nil {
+			t.Error(r.err)
+		}
+	}
+	close(know)
+	if n := posts.Load(); n != 10 {
+		t.Errorf("%d POSTs arrived", n)
+	}
+}
+
+// lateConn tells late that the other side has closed it.
+type lateConn struct {
+	*net.TCPConn
+	know chan struct{}
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if err != nil {
+		<-c.know
+	}
+	return n, err
+}
+
 func TestHungUp(t *testing.T) {
-	ln := listen(t, "127.0.0.1:0")
+	ln := listen(t)
 	near, err := net.DialTimeout("tcp", ln.Addr().String(), time.Second)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -27,6 +26,7 @@ type try struct {
 	cancel   context.CancelCauseFunc
 	url      url.URL
 	trace    httptrace.ClientTrace
+	reply    responseBody
 	finished atomic.Bool
 
 	// Written before http.Transport.RoundTrip returns, by the goroutine that called it.
@@ -215,6 +215,8 @@ func (t *try) check(res *http.Response) error {
 	}
 	switch limit := t.endpoint.pool.set.opt.HeaderCount; {
 	case err != nil:
+	case errors.Is(context.Cause(t.ctx), errHeaderTimeout): // at the same moment
+		err = errHeaderTimeout
 	case res.StatusCode < 100 || res.StatusCode > 999:
 		err = &protocolError{fmt.Sprintf("status %d is not between 100 and 999", res.StatusCode)}
 	case fields > limit:
@@ -234,12 +236,12 @@ func (t *try) open(res *http.Response) {
 		t.finish()
 		return
 	}
-	body := responseBody{res.Body, t}
+	t.reply = responseBody{res.Body, t}
 	if rw, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
-		res.Body = &tunnel{body, rw}
+		res.Body = &tunnel{&t.reply, rw}
 		return
 	}
-	res.Body = &body
+	res.Body = &t.reply
 }
 
 // finish ends the try. Calling it again has no effect.
@@ -266,7 +268,7 @@ func (b *responseBody) Close() error {
 
 // tunnel is the body of a 101 response.
 type tunnel struct {
-	responseBody
+	*responseBody
 	conn io.ReadWriteCloser
 }
 
@@ -279,5 +281,3 @@ func (t *tunnel) CloseWrite() error {
 	}
 	return fmt.Errorf("close tunnel for writing: %w", errors.ErrUnsupported)
 }
-
-var _ net.Conn = (*conn)(nil)

@@ -216,9 +216,11 @@ func (b *clientBody) isPatient() bool {
 // close ends all reading by the transport and returns when no read is under way any more. A client that is sending gets a moment to finish what is being read,
 // because an HTTP/1 connection on which a read was broken off cannot be used again.
 func (b *clientBody) close() {
-	if !b.mu.TryLock() {
-		b.takeOver()
+	wait := time.Duration(0)
+	if b.http1 {
+		wait = brokenWait
 	}
+	b.takeOver(wait)
 	defer b.mu.Unlock()
 	b.closed = true
 	b.watch.stop()
@@ -230,11 +232,13 @@ func (b *clientBody) close() {
 	}
 }
 
-// takeOver takes b.mu from a read that is under way.
-func (b *clientBody) takeOver() {
-	wait := time.Duration(0)
-	if b.http1 {
-		wait = drainTimeout / 8
+// brokenWait is how long a read may take to come back of its own accord when there is reason to think that it will.
+const brokenWait = 250 * time.Millisecond
+
+// takeOver takes b.mu, from a read that is under way if need be, which has wait before it is broken off.
+func (b *clientBody) takeOver(wait time.Duration) {
+	if b.mu.TryLock() {
+		return
 	}
 	fired := make(chan struct{})
 	timer := time.AfterFunc(wait, func() {
@@ -265,9 +269,15 @@ func (b *clientBody) drain() bool {
 	return b.ended.Load()
 }
 
-// fault returns what the client did wrong, nil if nothing is known.
-func (b *clientBody) fault() *clientError {
-	if b == nil || !b.mu.TryLock() {
+// fault returns what the client did wrong, nil if nothing is known. over says that the context of the request has ended: net/http ends it when it cannot read from a
+// connection, a moment before the read that has failed returns.
+func (b *clientBody) fault(over bool) *clientError {
+	switch {
+	case b == nil:
+		return nil
+	case over:
+		b.takeOver(brokenWait)
+	case !b.mu.TryLock():
 		return nil // being read, so nothing has gone wrong so far
 	}
 	defer b.mu.Unlock()

@@ -49,7 +49,7 @@ func (c *clientConn) peer() netip.AddrPort { return c.from }
 func (c *clientConn) sni() string { return c.name }
 
 // streamDone is to be called when a request has ended. abandoned says that it ended before its answer was complete: the client cancelled it, or its
-// connection broke the rules. A connection with more than Limits.Resets of those in 30 s is closed.
+// connection broke the rules. A connection with too many of those is closed: see Limits.Resets.
 func (c *clientConn) streamDone(abandoned bool) {
 	if c.resets.done(abandoned, c.limits.Resets) {
 		c.port.proxy.opt.Log.Debug("close connection: too many abandoned requests", "peer", c.from, "listener", c.port.name)
@@ -112,18 +112,22 @@ func peerOf(c net.Conn) netip.AddrPort {
 }
 
 // resetGuard tells clients that keep the proxy busy with requests whose answers they do not want (CVE-2023-44487 and its kin) from those that cancel one now
-// and then. It counts in windows of 30 s.
+// and then, or many at once when a backend is slow: a client may abandon some requests in each resetWindow, and one more for each ten that it completed, which it
+// may save up.
 type resetGuard struct {
-	completed atomic.Int64 // in the window
+	completed atomic.Int64 // since the last one that was abandoned
 	mu        sync.Mutex
-	abandoned int
-	since     time.Duration
+	begun     bool
+	allowed   int64 // tenths
+	at        time.Duration
 }
 
-const resetWindow = 30 * time.Second
+const (
+	resetWindow  = 30 * time.Second
+	resetSavings = 5 // times what is allowed in a window
+)
 
-// done counts the end of a request and reports whether the client has gone too far: more than most abandoned requests in a window, and not ten times as many
-// that were completed.
+// done counts the end of a request and reports whether the client has gone too far. most is how many it may abandon in a window; negative is any number.
 func (g *resetGuard) done(abandoned bool, most int) (tooMany bool) {
 	if !abandoned {
 		g.completed.Add(1)
@@ -131,10 +135,14 @@ func (g *resetGuard) done(abandoned bool, most int) (tooMany bool) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := clock(); now-g.since > resetWindow {
-		g.since, g.abandoned = now, 0
-		g.completed.Store(0)
+	now, full := clock(), int64(most)*10
+	if !g.begun {
+		g.begun, g.allowed = true, full
+	} else if g.allowed < full {
+		passed := min(now-g.at, resetWindow)
+		g.allowed = min(g.allowed+full*int64(passed)/int64(resetWindow), full)
 	}
-	g.abandoned++
-	return most >= 0 && g.abandoned > most && int64(g.abandoned) > g.completed.Load()/10
+	g.at = now
+	g.allowed = min(g.allowed+g.completed.Swap(0), full*resetSavings) - 10
+	return most >= 0 && g.allowed < 0
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,20 +14,40 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/internal/telemetry"
 )
 
-// A client's fault in a body says so itself.
-func TestBodyFaultIsTheClients(t *testing.T) {
-	got := make(chan error, 1)
-	f := newFront(t, Options{}, func(_ http.ResponseWriter, r *http.Request) {
+// A malformed body is an error of the body, and not the end of the client: its request goes on, to be answered.
+func TestBodyFaultDoesNotCancel(t *testing.T) {
+	f := newFront(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
-		got <- err
+		if err == nil {
+			t.Error("no error")
+		}
+		select {
+		case <-r.Context().Done():
+			t.Error("cancelled")
+		case <-time.After(10 * time.Millisecond):
+		}
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusBadRequest)
 	})
-	c := f.dial(plainBind)
-	send(t, c, chunkedHead+"5\r\nhello\n")
-	var fault interface{ ClientFault() bool }
-	if err := <-got; !errors.As(err, &fault) || !fault.ClientFault() {
-		t.Errorf("got %v", err)
+	for _, test := range malformed {
+		if !test.body {
+			continue
+		}
+		c := f.dial(plainBind)
+		// There is so much behind the fault that the connection cannot be closed without care.
+		go func() { _, _ = io.WriteString(c, test.in+strings.Repeat("x", 200_000)) }()
+		br := bufio.NewReader(c)
+		if res, _ := response(t, br); res.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %s", test.name, res.Status)
+		}
+		if _, err := io.Copy(io.Discard, br); err != nil {
+			t.Errorf("%s: the connection ends with %v", test.name, err)
+		}
+		_ = c.Close()
 	}
 }
 
@@ -415,7 +436,12 @@ func (f *front) hello() net.Conn {
 
 func refused(t *testing.T, f *front) {
 	t.Helper()
-	c := f.dial(plainBind)
+	c, err := net.Dial("tcp", f.addr(plainBind))
+	if err != nil {
+		return // that early
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\n"+hostLine+"\r\n")
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %d, %v", n, err)
@@ -465,40 +491,40 @@ func TestConnLimiter(t *testing.T) {
 }
 
 func TestResetGuard(t *testing.T) {
+	abandon := func(g *resetGuard, most int) (allowed int) {
+		for ; allowed < 2000 && !g.done(true, most); allowed++ {
+		}
+		return allowed
+	}
 	var g resetGuard
-	for i := range 100 {
-		if g.done(true, 100) {
-			t.Fatalf("closed after %d", i+1)
-		}
+	if n := abandon(&g, 100); n < 100 || n > 105 {
+		t.Errorf("a new connection: closed after %d", n)
 	}
-	if !g.done(true, 100) {
-		t.Error("not closed after 101")
+	g.at -= resetWindow / 2
+	if n := abandon(&g, 100); n < 45 || n > 55 {
+		t.Errorf("half a window later: closed after another %d", n)
 	}
-	g = resetGuard{}
-	for range 2000 {
-		g.done(false, 100)
-	}
-	for i := range 200 {
-		if g.done(true, 100) {
-			t.Fatalf("one in ten: closed after %d", i+1)
-		}
-	}
-	if !g.done(true, 100) {
-		t.Error("more than one in ten: not closed")
+	g.at -= 100 * resetWindow
+	if n := abandon(&g, 100); n < 95 || n > 105 {
+		t.Errorf("much later: closed after another %d", n)
 	}
 	g = resetGuard{}
 	for range 1000 {
-		if g.done(true, -1) {
-			t.Fatal("closed without a limit")
-		}
+		g.done(false, 100)
+	}
+	if n := abandon(&g, 100); n < 200 || n > 205 {
+		t.Errorf("after 1,000 that were completed: closed after %d", n)
 	}
 	g = resetGuard{}
-	for range 100 {
-		g.done(true, 100)
+	for range 100_000 {
+		g.done(false, 100)
 	}
-	g.since -= resetWindow
-	if g.done(true, 100) {
-		t.Error("closed in another window")
+	if n := abandon(&g, 100); n < 500 || n > 505 {
+		t.Errorf("after 100,000 that were completed: closed after %d", n)
+	}
+	g = resetGuard{}
+	if n := abandon(&g, -1); n != 2000 {
+		t.Errorf("without a limit: closed after %d", n)
 	}
 }
 
@@ -514,6 +540,82 @@ func TestRefusal(t *testing.T) {
 	head, date, _ := strings.Cut(string(raw), "Date: ")
 	if _, rest, _ := strings.Cut(date, "\r\n"); head+rest != "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\nX-Fairlead-Reason: bad-host\r\n\r\n" {
 		t.Errorf("got %q", raw)
+	}
+}
+
+// What never reaches a handler is counted and logged all the same.
+func TestRefusalIsAccountedFor(t *testing.T) {
+	var lines strings.Builder
+	log := telemetry.NewAccessLog(&lines, telemetry.AccessLogOptions{})
+	metrics := telemetry.NewMetrics("test")
+	f := newFront(t, Options{Metrics: metrics, AccessLog: log}, ok)
+	c := f.dial(plainBind)
+	send(t, c, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+	response(t, bufio.NewReader(c))
+	f.hello()
+	if _, err := f.shake(clientTLS("a.test")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var line map[string]any
+	if err := json.Unmarshal([]byte(lines.String()), &line); err != nil {
+		t.Fatalf("%q: %v", lines.String(), err)
+	}
+	if line["status"] != 400.0 || line["reason"] != "bad-host" || line["detail"] != "Host is malformed" || line["listener"] != plainBind.String() {
+		t.Errorf("logged %v", line)
+	}
+	got := map[string]float64{}
+	families, err := metrics.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := strings.TrimPrefix(family.GetName(), "fairlead_")
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	plain, secure := plainBind.String(), secureBind.String()
+	for name, want := range map[string]float64{
+		"unmatched_requests_total " + plain + " bad-host": 1, "connections_total " + plain: 2, "connections_total " + secure: 1,
+		"connections " + plain + " http": 0, "connections " + plain + " upgraded": 0, "tls_handshakes_total " + secure + " ok false 1.3": 1,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
+		}
+	}
+	if t.Failed() {
+		for name := range got {
+			if strings.Contains(name, "127.0.0") {
+				t.Log(name)
+			}
+		}
+	}
+}
+
+// Idle connections go sooner when there is hardly room for others.
+func TestIdleWhenCrowded(t *testing.T) {
+	f := newFront(t, Options{Limits: Limits{Connections: 10}}, ok)
+	c := f.dial(plainBind)
+	br := bufio.NewReader(c)
+	for range 9 {
+		f.dial(plainBind)
+	}
+	waitFor(t, f.limiter.crowded)
+	begun := time.Now()
+	send(t, c, "GET / HTTP/1.1\r\n"+hostLine+"\r\n")
+	response(t, br)
+	closed(t, br)
+	if d := time.Since(begun); d < crowdedIdle/2 || d > 2*crowdedIdle {
+		t.Errorf("closed after %v", d)
 	}
 }
 

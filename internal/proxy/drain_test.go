@@ -16,10 +16,11 @@ import (
 // lateBalancer is a client that goes on making connections and requests for a while after it could know better, as load balancers do.
 type lateBalancer struct {
 	address  string
+	secure   string
 	failed   atomic.Int64
 	done     atomic.Int64
 	told     atomic.Int64 // answers that asked to close
-	lastFail atomic.Value
+	lastFail atomic.Pointer[error]
 }
 
 // keepAlive makes requests on connections that it uses again whenever it may, until stop.
@@ -62,7 +63,7 @@ func (b *lateBalancer) keepAlive(stop <-chan struct{}, method string) {
 
 func (b *lateBalancer) fail(err error) {
 	b.failed.Add(1)
-	b.lastFail.Store(err)
+	b.lastFail.Store(&err)
 }
 
 func request(c net.Conn, br *bufio.Reader, method string) (keep bool, err error) {
@@ -90,11 +91,30 @@ func drainingEcho(f **front) http.HandlerFunc {
 	}
 }
 
-// A load balancer that reacts late, to which new connections come all the time, sees no failed request while the proxy shuts down.
+// A load balancer that reacts late, to which new connections come all the time, sees no failed request while the proxy shuts down. Without the delay it would: that
+// is what the delay is for.
 func TestShutdownUnderLoad(t *testing.T) {
+	t.Run("with a delay", func(t *testing.T) {
+		b := shutdownUnderLoad(t, 500*time.Millisecond)
+		if n := b.failed.Load(); n > 0 {
+			t.Errorf("%d failed, the last with %v", n, *b.lastFail.Load())
+		}
+		if b.told.Load() == 0 {
+			t.Error("no answer asked to close")
+		}
+		t.Logf("%d requests, %d of them asked to close", b.done.Load(), b.told.Load())
+	})
+	t.Run("without", func(t *testing.T) {
+		if b := shutdownUnderLoad(t, -1); b.failed.Load() == 0 {
+			t.Error("nothing failed: the load shows nothing")
+		}
+	})
+}
+
+func shutdownUnderLoad(t *testing.T, delay time.Duration) *lateBalancer {
 	var f *front
-	f = newFront(t, Options{DrainDelay: 500 * time.Millisecond, DrainGrace: 5 * time.Second}, drainingEcho(&f))
-	b := &lateBalancer{address: f.addr(plainBind)}
+	f = newFront(t, Options{DrainDelay: delay, DrainGrace: 5 * time.Second}, drainingEcho(&f))
+	b := &lateBalancer{address: f.addr(plainBind), secure: f.addr(secureBind)}
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	for i := range 8 {
@@ -102,22 +122,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 		clients.Go(func() { b.keepAlive(stop, method) })
 	}
 	client := f.client(func(p *http.Protocols) { p.SetHTTP2(true) })
-	clients.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			res, err := client.Get("https://" + b.secure(f))
-			if err != nil {
-				b.fail(err)
-				return
-			}
-			_ = res.Body.Close()
-			b.done.Add(1)
-		}
-	})
+	clients.Go(func() { b.http2(stop, client) })
 	waitFor(t, func() bool { return b.done.Load() > 100 })
 	result := make(chan error, 1)
 	go func() { result <- f.Shutdown(context.Background()) }()
@@ -128,25 +133,25 @@ func TestShutdownUnderLoad(t *testing.T) {
 	if err := <-result; err != nil {
 		t.Errorf("shutdown: %v", err)
 	}
-	if n := b.failed.Load(); n > 0 {
-		t.Errorf("%d failed, the last with %v", n, b.lastFail.Load())
-	}
-	if b.told.Load() == 0 {
-		t.Error("no answer asked to close")
-	}
-	t.Logf("%d requests, %d of them asked to close", b.done.Load(), b.told.Load())
+	return b
 }
 
-var secureAddresses sync.Map
-
-// secure is the address of the port with TLS, also after it has closed.
-func (b *lateBalancer) secure(f *front) string {
-	if a, ok := secureAddresses.Load(f); ok {
-		return a.(string)
+// http2 makes requests with HTTP/2, until stop.
+func (b *lateBalancer) http2(stop <-chan struct{}, client *http.Client) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		res, err := client.Get("https://" + b.secure)
+		if err != nil {
+			b.fail(err)
+			return
+		}
+		_ = res.Body.Close()
+		b.done.Add(1)
 	}
-	a := f.addr(secureBind)
-	secureAddresses.Store(f, a)
-	return a
 }
 
 // A request on its way when the sockets close is answered; idle connections end; the proxy is gone when Shutdown returns.

@@ -212,7 +212,7 @@ func handleError(_ http.ResponseWriter, out *http.Request, err error) {
 // diagnose says what an error that ended an exchange means: whose fault it was, and what the client is told if it can still be told anything. The error of
 // a backend comes last, because whatever went wrong before has usually made the transport give up, too.
 func (x *exchange) diagnose(err error) *failure {
-	if fault := x.body.fault(); fault != nil {
+	if fault := x.body.fault(x.ctx.Err() != nil); fault != nil {
 		return &failure{fault.status, fault.reason, fault}
 	}
 	if x.reply.stalled() {

@@ -16,7 +16,8 @@ import (
 )
 
 // requestConn is a connection that speaks HTTP/1, as net/http's server sees it. Everything that the client sends is scanned before the server reads it. A request
-// whose head is at fault is answered here, and never heard of by anybody else; a body that is at fault ends in an error with the method ClientFault.
+// whose head is at fault is answered here, and never heard of by anybody else. A body that is at fault is passed on up to there, and then something that net/http
+// takes for a fault as well, whatever it was: so the handler gets an error from the body, and nobody an error from the connection.
 //
 // A read never crosses the end of a request: what the client sent early waits here until the server asks for it. So no fault of a later request can disturb an
 // earlier one, and what belongs to another protocol after an upgrade is not taken for a request.
@@ -32,6 +33,7 @@ type requestConn struct {
 	scan   *headscan.Scanner
 	held   []byte          // read from the client, but not scanned
 	fault  *headscan.Fault // still to be answered
+	spoil  string          // still to be read in the place of a body that is at fault
 	broken error           // what all further reads return
 	headBy time.Duration   // when the head that has begun must be complete
 
@@ -39,6 +41,8 @@ type requestConn struct {
 	active atomic.Bool   // the server is busy with a request
 	served atomic.Bool   // there was a request
 	tunnel atomic.Bool   // the connection was upgraded
+
+	spoiled atomic.Bool // the client is still sending a body that nobody wants
 }
 
 // The phases of a request on the wire.
@@ -78,6 +82,10 @@ func (h *requestConn) Read(p []byte) (int, error) {
 		return h.readTunnel(p)
 	case h.fault != nil:
 		return 0, h.refuse(h.fault)
+	case len(h.spoil) > 0:
+		n := copy(p, h.spoil)
+		h.spoil = h.spoil[n:]
+		return n, nil
 	case h.broken != nil:
 		return 0, h.broken
 	case len(p) == 0:
@@ -85,7 +93,7 @@ func (h *requestConn) Read(p []byte) (int, error) {
 	case len(h.held) > 0:
 		p = p[:copy(p, h.held)]
 		n, err := h.pass(p)
-		h.held = h.held[n:]
+		h.drop(n)
 		return n, err
 	}
 	n, err := h.receive(p)
@@ -114,11 +122,11 @@ func (h *requestConn) pass(p []byte) (int, error) {
 	case !fault.InBody:
 		return 0, h.refuse(fault)
 	}
-	h.broken = fault
-	if n > 0 {
-		return n, nil
-	}
-	return 0, fault
+	h.broken, h.spoil = fault, h.scan.Spoil()
+	h.spoiled.Store(true)
+	more := copy(p[n:], h.spoil)
+	h.spoil = h.spoil[more:]
+	return n + more, nil
 }
 
 func (h *requestConn) notePhase(start bool) {
@@ -237,10 +245,19 @@ func (h *requestConn) setState(s http.ConnState) {
 func (h *requestConn) readTunnel(p []byte) (int, error) {
 	if len(h.held) > 0 {
 		n := copy(p, h.held)
-		h.held = h.held[n:]
+		h.drop(n)
 		return n, nil
 	}
 	return h.Conn.Read(p)
+}
+
+// drop forgets n of the bytes that are held; with the last also where they were held.
+func (h *requestConn) drop(n int) {
+	if n < len(h.held) {
+		h.held = h.held[n:]
+	} else {
+		h.held = nil
+	}
 }
 
 // SetReadDeadline implements net.Conn. See requestConn for who is listened to.
@@ -267,6 +284,22 @@ func (h *requestConn) CloseWrite() error {
 	return nil
 }
 
+// Close implements net.Conn.
+func (h *requestConn) Close() error {
+	if h.spoiled.Swap(false) {
+		h.part()
+	}
+	return h.Conn.Close()
+}
+
+// part says goodbye to a client that may still be sending.
+func (h *requestConn) part() {
+	_ = h.SetWriteDeadline(time.Now().Add(refusalTime))
+	_ = h.CloseWrite()
+	h.client.closeWrite()
+	h.client.linger()
+}
+
 // refuse answers a request that nobody else may see, and makes sure that nothing more is read.
 func (h *requestConn) refuse(f *headscan.Fault) error {
 	h.fault, h.broken, h.held = nil, errRefused, nil
@@ -274,9 +307,7 @@ func (h *requestConn) refuse(f *headscan.Fault) error {
 	c.port.refused(c, f)
 	_ = h.SetWriteDeadline(time.Now().Add(refusalTime))
 	if _, err := h.Write(refusal(f)); err == nil {
-		_ = h.CloseWrite()
-		c.closeWrite()
-		c.linger()
+		h.part()
 	}
 	return h.broken
 }

@@ -62,7 +62,7 @@ func (n *port) newHTTP2() *http.Server {
 func (c *clientConn) serveHTTP2(conn net.Conn, early []byte) {
 	f := &frameConn{Conn: conn, client: c, reader: conn}
 	f.in.skip = len(http2.ClientPreface)
-	f.guard.balance.Store(frameBudget)
+	f.guard.begin(c.limits.Resets)
 	if c.tls == nil { // which would have buffers of its own: the server reads each frame in two steps
 		f.reader = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), conn), 4<<10)
 	}
@@ -178,6 +178,7 @@ func (f *frameParser) errorCode(p []byte, visit func(frame) bool) bool {
 // frameGuard keeps an account of a connection: what asks for something or delivers it is income, what only makes work is expense. A client that goes
 // bankrupt attacks. Ordinary ones stay rich: a download earns four for each frame and pays two for the WINDOW_UPDATEs that it takes.
 type frameGuard struct {
+	reset   int64 // what a reset costs
 	balance atomic.Int64
 	paid    atomic.Int64 // up to when the time that passes was paid for
 }
@@ -190,12 +191,21 @@ const (
 	incomeRequest  = 2
 	incomeResponse = 4
 	expenseControl = 1
-	expenseReset   = 10
 )
+
+// begin gives the client its first budget, which is enough for as many resets as are allowed in a row.
+func (g *frameGuard) begin(resets int) {
+	g.reset = frameBudget / int64(max(resets, 1))
+	if resets < 0 {
+		g.reset = expenseControl
+	}
+	g.reset = max(g.reset, expenseControl)
+	g.balance.Store(frameBudget)
+}
 
 // received accounts for a frame from the client, and reports whether there may be more.
 func (g *frameGuard) received(f frame) bool {
-	if g.book(cost(f)) >= 0 {
+	if g.book(g.income(f)) >= 0 {
 		return true
 	}
 	now := clock()
@@ -203,8 +213,8 @@ func (g *frameGuard) received(f frame) bool {
 	return g.balance.Add(min(int64(passed)*frameRate/int64(time.Second), frameBudget)) >= 0
 }
 
-// cost is what a frame from the client earns, or costs if it is negative.
-func cost(f frame) int64 {
+// income is what a frame from the client earns, or costs if it is negative.
+func (g *frameGuard) income(f frame) int64 {
 	switch f.kind {
 	case http2.FrameHeaders:
 		return incomeRequest
@@ -213,7 +223,7 @@ func cost(f frame) int64 {
 			return 0
 		}
 	case http2.FrameRSTStream:
-		return -expenseReset
+		return -g.reset
 	}
 	return -expenseControl
 }
@@ -226,7 +236,7 @@ func (g *frameGuard) sent(f frame) bool {
 		g.book(incomeResponse)
 	case http2.FrameRSTStream:
 		if f.error != http2.ErrCodeNo {
-			g.book(-expenseReset)
+			g.book(-g.reset)
 		}
 	}
 	return true

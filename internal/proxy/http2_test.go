@@ -628,8 +628,11 @@ func TestFrameParser(t *testing.T) {
 	_ = fr.WriteSettingsAck()
 	_ = fr.WriteData(1, false, nil)
 	want := []frame{
-		{kind: http2.FrameSettings, size: 6}, {kind: http2.FrameData, flags: http2.FlagDataEndStream, size: 5},
-		{kind: http2.FrameRSTStream, size: 4, error: http2.ErrCodeCancel}, {kind: http2.FrameSettings, flags: http2.FlagSettingsAck}, {kind: http2.FrameData},
+		{kind: http2.FrameSettings, size: 6},
+		{kind: http2.FrameData, flags: http2.FlagDataEndStream, size: 5},
+		{kind: http2.FrameRSTStream, size: 4, error: http2.ErrCodeCancel},
+		{kind: http2.FrameSettings, flags: http2.FlagSettingsAck},
+		{kind: http2.FrameData},
 	}
 	for size := 1; size <= wire.Len(); size++ {
 		var p frameParser
@@ -650,12 +653,28 @@ func TestFrameParser(t *testing.T) {
 	}
 }
 
+func TestFrameGuardResets(t *testing.T) {
+	for _, test := range []struct{ resets, want int }{{100, 100}, {10, 10}, {0, 1}, {5000, 1000}, {-1, 1000}} {
+		var g frameGuard
+		g.begin(test.resets)
+		g.paid.Store(int64(clock())) // no time passes
+		n := 0
+		for g.received(frame{kind: http2.FrameRSTStream, size: 4}) {
+			n++
+		}
+		if n < test.want || n > test.want+5 {
+			t.Errorf("%d allowed: closed after %d, want %d", test.resets, n, test.want)
+		}
+	}
+}
+
 func BenchmarkFrameGuard(b *testing.B) {
 	var wire bytes.Buffer
 	fr := http2.NewFramer(&wire, nil)
 	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: make([]byte, 200), EndHeaders: true, EndStream: true})
 	var p frameParser
 	var g frameGuard
+	g.begin(100)
 	b.ReportAllocs()
 	for b.Loop() {
 		p.parse(wire.Bytes(), g.received)

@@ -24,8 +24,7 @@ type Limits struct {
 	Connections       int           // in all, 50,000 or a third of the file descriptors
 	ConnectionsPerIP  int           // 1,024; loopback and trusted proxies are exempt; an IPv6 client counts by its /64
 	Streams           int           // concurrent HTTP/2 streams of a connection, 100
-	// Resets is how many streams a client may abandon within 30 s on one connection before it is closed, 100. A client that completes ten times as many
-	// streams as it abandons is not one that attacks, and may go on.
+	// Resets is how many streams a client may abandon within 30 s on one connection before it is closed, 100; and one more for each ten that it completed.
 	Resets int
 }
 

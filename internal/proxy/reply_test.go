@@ -168,6 +168,9 @@ func TestRuleTimeouts(t *testing.T) {
 				eachMode(t, func(t *testing.T, m mode) {
 					w := one(service("web", p), addr)
 					w.rules[0].Timeouts = test.timeouts
+					generous := rule("/quick", service("web", p))
+					generous.Timeouts = route.Timeouts{Request: time.Minute, Backend: time.Minute}
+					w.rules = append(w.rules, generous)
 					r := newRig(t, m, w)
 					if res := r.get("/quick"); res.StatusCode != 200 {
 						t.Errorf("quick: got %d", res.StatusCode)

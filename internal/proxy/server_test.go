@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -128,6 +130,49 @@ func TestInstallSendsGoAway(t *testing.T) {
 	if !c.drained(10 * time.Second) {
 		t.Error("the connection is open")
 	}
+}
+
+// A connection that is still being made when its port goes is served.
+func TestInstallServesLateConnections(t *testing.T) {
+	f := newFront(t, Options{}, ok)
+	raw := map[string]net.Conn{"h2": f.dial(secureBind), "http/1.1": f.dial(secureBind)}
+	waitFor(t, func() bool { return f.open() == len(raw) })
+	f.install(map[route.Bind]route.Protocol{plainBind: route.HTTP})
+	waitFor(t, func() bool { // the server is closed
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for n := range f.retired {
+			select {
+			case <-n.feed2.done:
+				return true
+			default:
+			}
+		}
+		return false
+	})
+	for protocol, c := range raw {
+		secure := tls.Client(c, clientTLS("a.test", protocol))
+		if err := secure.Handshake(); err != nil {
+			t.Fatalf("%s: %v", protocol, err)
+		}
+		transport := &http.Transport{
+			Protocols:      new(http.Protocols),
+			DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return secure, nil },
+		}
+		transport.Protocols.SetHTTP1(protocol != "h2")
+		transport.Protocols.SetHTTP2(protocol == "h2")
+		res, err := (&http.Client{Transport: transport}).Get("https://a.test/")
+		if err != nil {
+			t.Fatalf("%s: %v", protocol, err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if string(body) != "ok" {
+			t.Errorf("%s: %s", protocol, res.Status)
+		}
+		transport.CloseIdleConnections()
+	}
+	waitFor(t, func() bool { return f.open() == 0 })
 }
 
 func TestInstallChangesProtocol(t *testing.T) {

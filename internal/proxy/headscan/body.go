@@ -140,9 +140,9 @@ func (s *Scanner) chunkLF(p []byte, i int) (int, *Fault) {
 
 // trailer reads on in the trailers. Their content is not looked at: what may be forwarded is decided by name, elsewhere.
 func (s *Scanner) trailer(p []byte, i int) (int, *Fault) {
-	from := i
+	from, step := i, s.step
 	var f *Fault
-	switch s.step {
+	switch step {
 	case stepTrailerLine:
 		i, f = s.trailerLine(p, i)
 	case stepTrailerName:
@@ -155,6 +155,7 @@ func (s *Scanner) trailer(p []byte, i int) (int, *Fault) {
 		i, f = s.expect(p, i, '\n', stepTrailerLine, faultTrailer)
 	}
 	if s.lineBytes += i - from; s.lineBytes > maxTrailers && f == nil {
+		s.step = step
 		return from, faultTrailerSize
 	}
 	return i, f
@@ -182,4 +183,22 @@ func (s *Scanner) trailerName(p []byte, i int) (int, *Fault) {
 		return i, nil
 	}
 	return s.expect(p, i, ':', stepTrailerValue, faultTrailer)
+}
+
+// Spoil returns bytes that a reader of this body cannot take for anything but a fault, to be passed on in the place of those that were not, after a Fault in a body.
+// net/http's server has to find the fault itself: an error of the connection means to it that the client is gone, and it cancels the request.
+func (s *Scanner) Spoil() string {
+	switch s.step {
+	case stepChunkEndCR, stepChunkEndLF:
+		return "xx" // where CR LF must be
+	case stepTrailerLine:
+		return ":\r\n\r\n" // a field without a name
+	case stepTrailerName, stepTrailerValue:
+		return "\r\n:\r\n\r\n"
+	case stepTrailerLF:
+		return "\n:\r\n\r\n"
+	case stepEndLF:
+		return "x\r\n\r\n" // a field without a colon
+	}
+	return "x\n" // a chunk size that ends in LF without CR
 }

@@ -313,6 +313,46 @@ func TestFaultInBodyPassesWhatCameBefore(t *testing.T) {
 	}
 }
 
+// Where a body is at fault net/http finds a fault too, after what was passed and what Spoil puts in the place of the rest.
+func TestSpoil(t *testing.T) {
+	tested := 0
+	for _, test := range malformed {
+		if !test.want.InBody {
+			continue
+		}
+		tested++
+		for _, cuts := range [][]int{nil, everyByte([]byte(test.in))} {
+			s := New(Limits{})
+			passed := test.in[:scan(s, []byte(test.in), cuts...).Accepted] + s.Spoil()
+			// There is nothing behind it, and the reader must not wait for more.
+			r, err := http.ReadRequest(bufio.NewReader(&exhausted{t, test.name, strings.NewReader(passed)}))
+			if err != nil {
+				t.Fatalf("%s: head: %v", test.name, err)
+			}
+			if _, err := io.Copy(io.Discard, r.Body); err == nil {
+				t.Errorf("%s: net/http accepts %q", test.name, passed)
+			}
+		}
+	}
+	if tested < 20 {
+		t.Errorf("only %d bodies", tested)
+	}
+}
+
+// exhausted complains when somebody reads beyond its end.
+type exhausted struct {
+	t    *testing.T
+	name string
+	*strings.Reader
+}
+
+func (e *exhausted) Read(p []byte) (int, error) {
+	if e.Len() == 0 {
+		e.t.Errorf("%s: net/http wants more", e.name)
+	}
+	return e.Reader.Read(p)
+}
+
 func TestLimits(t *testing.T) {
 	for _, test := range []struct {
 		name   string
