@@ -16,6 +16,10 @@ const maxStatusAddresses = 16
 
 // assignAddresses decides which addresses each Gateway has. The Gateways come oldest first, and the older has its wish fulfilled first.
 func (c *compiler) assignAddresses(gateways []*gateway) {
+	if c.opt.Cluster != nil {
+		c.clusterAddresses(gateways)
+		return
+	}
 	pool := addressPool{prefix: c.opt.GatewayAddresses.Masked(), owner: make(map[netip.Addr]object.Ref)}
 	for _, g := range gateways {
 		if wishes := g.obj.Spec.Addresses; len(wishes) > 0 {

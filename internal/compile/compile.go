@@ -8,6 +8,7 @@ package compile
 import (
 	"net/netip"
 
+	corev1 "k8s.io/api/core/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -38,6 +39,9 @@ type Options struct {
 	AllowExternalName bool
 	// PublishAddresses are what the status of Gateways (that share an address) and Ingresses shows; IPs or host names.
 	PublishAddresses []string
+	// Cluster gives every Gateway an address of its own by means of a Service; see Result.Infrastructure. GatewayAddresses are of no importance then, and
+	// PortMap is about Ingresses only. Nil: Gateways are bound in this process, or on the network of the nodes, as their listeners say.
+	Cluster *ClusterOptions
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +57,7 @@ func (o Options) withDefaults() Options {
 	if o.HTTPSPort == 0 {
 		o.HTTPSPort = 443
 	}
+	o.Cluster = o.Cluster.withDefaults()
 	return o
 }
 
@@ -70,6 +75,8 @@ type Result struct {
 	Certificates []route.Certificate
 	Status       Status
 	Problems     []Problem // sorted
+	// Infrastructure is what should exist in the cluster for the Gateways to be reached; nothing without Options.Cluster.
+	Infrastructure Infrastructure
 }
 
 // compiler holds what one call of Compile reads and what its files write. Each field below is written by one file only, named beside it.
@@ -85,6 +92,9 @@ type compiler struct {
 	certs    []route.Certificate                    // listener.go, ingresstls.go
 	rejected []route.Rejected                       // attach.go, ingress.go
 	status   Status                                 // status.go
+
+	infrastructure Infrastructure    // infrastructure.go
+	ourServices    []*corev1.Service // infrastructure.go: made by this installation, by name
 }
 
 // Compile turns a snapshot into a Result.

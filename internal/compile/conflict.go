@@ -17,6 +17,10 @@ func (c *compiler) resolveClashes(gateways []*gateway) {
 	for _, g := range gateways {
 		c.clashesWithin(g)
 	}
+	if c.opt.Cluster != nil {
+		c.assignBinds(gateways) // so that no two Gateways can clash
+		return
+	}
 	claims := make(map[route.Bind]*claim)
 	for _, g := range gateways {
 		if !g.accepted.ok() {

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -36,12 +37,16 @@ func FuzzCompile(f *testing.F) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		mutateAll(random, in)
 		addNeighbour(in)
+		bind := route.Bind{Port: 9999}
+		if opt.Cluster != nil {
+			opt.Cluster.BindTo = cmp.Or(opt.Cluster.BindTo, 29999) + 10 // there must be room for one more
+			bind.Port = addNeighbourService(in, opt)
+		}
 		first := Compile(in, opt)
 		if again := Compile(in, opt); resultText(first) != resultText(again) {
 			t.Fatal("compiled twice, the results differ")
 		}
 		checkResult(t, in, first)
-		bind := route.Bind{Port: 9999}
 		if opt.GatewayAddresses.IsValid() {
 			bind.Address = opt.GatewayAddresses.Addr().Next().String()
 		}
@@ -183,6 +188,19 @@ func addNeighbour(in *object.Snapshot) {
 	set(&in.Services, key, &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}})
 }
 
+// addNeighbourService makes the Service that the neighbour wishes for, and returns where it is bound then: at a port that none of the others had.
+func addNeighbourService(in *object.Snapshot, opt Options) uint16 {
+	for _, s := range Compile(in, opt).Infrastructure.Services {
+		if s.Gateway.Name == neighbour && len(s.Ports) > 0 {
+			service := made(&s)
+			service.Spec.ClusterIP, service.Status.LoadBalancer.Ingress = "10.96.0.1", []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}}
+			set(&in.Services, s.Name, service)
+			return s.Ports[0].Bind
+		}
+	}
+	return 0
+}
+
 func checkNeighbour(t *testing.T, res Result, bind route.Bind) {
 	t.Helper()
 	p := res.Table.Port(bind)
@@ -234,6 +252,7 @@ func checkResult(t *testing.T, in *object.Snapshot, res Result) {
 		}
 	}
 	checkConditions(t, in, res.Status)
+	checkInfrastructure(t, in, res)
 }
 
 func checkRule(t *testing.T, in *object.Snapshot, r *route.Rule) {

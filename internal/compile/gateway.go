@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -21,6 +22,15 @@ type gateway struct {
 	published []gatewayv1.GatewayStatusAddress
 	accepted  verdict // what speaks against the Gateway as a whole; not its listeners
 	addressed verdict // whether it has the addresses that it should have
+
+	// What follows is for a Gateway that is reached through a Service; see infrastructure.go and bindport.go.
+	record              object.Key        // the Service that leads to it
+	service             *corev1.Service   // as that is; nil: there is none yet
+	asked               string            // the address that it asks for; "" is any
+	recorded            map[uint16]uint16 // the ports that service lists, and what is bound for them
+	ports               []ServicePort     // that service should list
+	labels, annotations map[string]string // that its Services should have
+	wished              bool              // Services are wished for
 }
 
 // publish adds an address to the Gateway's status.
@@ -57,6 +67,7 @@ func (c *compiler) gateways() {
 	for _, g := range mine {
 		c.guard(g.ref, func() { c.gatewayStatus(g) })
 	}
+	c.wishServices(mine)
 }
 
 // ourGateways returns the Gateways of our classes, oldest first.
@@ -97,6 +108,7 @@ func (c *compiler) checkGateway(g *gateway) {
 		c.rejectGateway(g, "spec.infrastructure.parametersRef", gatewayv1.GatewayReasonInvalidParameters,
 			"Fairlead has no parameters of the kind %s (group %q) that parametersRef names", infra.ParametersRef.Kind, infra.ParametersRef.Group)
 	}
+	c.checkInfrastructure(g)
 	if spec.TLS != nil && spec.TLS.Backend != nil && spec.TLS.Backend.ClientCertificateRef != nil {
 		c.unsupported(g.ref, "spec.tls.backend.clientCertificateRef", "client certificates for backends are not supported yet: none is presented")
 	}
@@ -186,8 +198,13 @@ func (g *gateway) programmed() verdict {
 		return verdict{string(gatewayv1.GatewayReasonInvalid), "the Gateway is not accepted"}
 	case !g.addressed.ok():
 		return g.addressed
-	case !slices.ContainsFunc(g.listeners, func(l *listener) bool { return l.programmed().ok() }):
-		return verdict{string(gatewayv1.GatewayReasonInvalid), "no listener is programmed"}
+	case slices.ContainsFunc(g.listeners, func(l *listener) bool { return l.programmed().ok() }):
+		return verdict{}
 	}
-	return verdict{}
+	for _, l := range g.listeners {
+		if l.accepted.ok() && !l.pending.ok() {
+			return l.pending
+		}
+	}
+	return verdict{string(gatewayv1.GatewayReasonInvalid), "no listener is programmed"}
 }

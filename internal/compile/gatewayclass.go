@@ -57,7 +57,7 @@ func (c *compiler) gatewayClasses() map[string]verdict {
 		ours[name] = accepted
 		set(&c.status.GatewayClasses, name, gatewayv1.GatewayClassStatus{
 			Conditions:        []metav1.Condition{accepted.condition("Accepted", "Accepted", class.Generation)},
-			SupportedFeatures: features(),
+			SupportedFeatures: c.features(),
 		})
 	}
 	return ours
@@ -76,9 +76,14 @@ func (c *compiler) gatewayClassAccepted(class *gatewayv1.GatewayClass) verdict {
 	return v
 }
 
-func features() []gatewayv1.SupportedFeature {
-	out := make([]gatewayv1.SupportedFeature, len(supportedFeatures))
-	for i, name := range supportedFeatures {
+func (c *compiler) features() []gatewayv1.SupportedFeature {
+	names := slices.Clone(supportedFeatures)
+	if c.opt.Cluster != nil {
+		names = append(names, "GatewayInfrastructure") // elsewhere there is nothing that labels could be put on
+		slices.Sort(names)
+	}
+	out := make([]gatewayv1.SupportedFeature, len(names))
+	for i, name := range names {
 		out[i].Name = name
 	}
 	return out

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead-io/fairlead/internal/manifest"
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -35,6 +37,10 @@ var taken = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // follows from it. A line of requests.txt is a request and, behind "=>", what answers it. The first lines of in.yaml may hold
 //
 //	# options: port-map=80:8080,443:8443 gateway-addresses=127.0.1.0/24 redirect-https external-name publish=10.0.0.1
+//
+// and for a cluster, where infrastructure.txt is what should exist for the Gateways to be reached,
+//
+//	# options: cluster service-type=ClusterIP publish-service=fairlead/fairlead binds=20000-20001 label=team=edge
 func TestGolden(t *testing.T) {
 	for _, dir := range goldenDirs(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -43,6 +49,7 @@ func TestGolden(t *testing.T) {
 			res := Compile(load(t, in), opt)
 			golden(t, filepath.Join(dir, "table.txt"), tableText(res))
 			golden(t, filepath.Join(dir, "status.txt"), statusText(res))
+			golden(t, filepath.Join(dir, "infrastructure.txt"), res.Infrastructure.String())
 			requests := filepath.Join(dir, "requests.txt")
 			golden(t, requests, answerAll(t, res.Table, opt, readFile(t, requests)))
 		})
@@ -103,14 +110,32 @@ func golden(t *testing.T, file, got string) {
 	t.Errorf("%s differs (-want +got):\n%s", filepath.Base(file), gocmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")))
 }
 
-func load(tb testing.TB, yaml string) *object.Snapshot {
+func load(tb testing.TB, text string) *object.Snapshot {
 	tb.Helper()
-	in, issues := manifest.Load(fstest.MapFS{"in.yaml": {Data: []byte(yaml)}}, manifest.Options{})
+	in, issues := manifest.Load(fstest.MapFS{"in.yaml": {Data: []byte(text)}}, manifest.Options{})
 	for _, issue := range issues {
 		tb.Errorf("%v", issue)
 	}
 	in.Taken = taken
+	loadServiceStatus(tb, in, text)
 	return in
+}
+
+// loadServiceStatus adds what only a cluster says, and no folder: which addresses its Services have.
+func loadServiceStatus(tb testing.TB, in *object.Snapshot, text string) {
+	tb.Helper()
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		if !strings.Contains(doc, "\nstatus:") {
+			continue
+		}
+		var s corev1.Service
+		if err := yaml.Unmarshal([]byte(doc), &s); err != nil {
+			tb.Fatal(err)
+		}
+		if have := in.Services[object.KeyOf(&s)]; have != nil && s.Kind == "Service" {
+			have.Status = s.Status
+		}
+	}
 }
 
 func parseOptions(tb testing.TB, yaml string) (opt Options) {
@@ -148,13 +173,40 @@ func setOption(opt *Options, name, value string) (err error) {
 		opt.AllowExternalName = true
 	case "publish":
 		opt.PublishAddresses = strings.Split(value, ",")
+	case "cluster":
+		opt.Cluster = &ClusterOptions{Namespace: "fairlead", Selector: map[string]string{"app": "fairlead"}}
+	default:
+		return setClusterOption(opt.Cluster, name, value)
+	}
+	return err
+}
+
+func setClusterOption(opt *ClusterOptions, name, value string) (err error) {
+	if opt == nil {
+		return fmt.Errorf("is unknown, or should come after cluster")
+	}
+	switch name {
+	case "service-type":
+		opt.ServiceType = corev1.ServiceType(value)
+	case "publish-service":
+		opt.PublishService.Namespace, opt.PublishService.Name, _ = strings.Cut(value, "/")
+	case "binds":
+		_, err = fmt.Sscanf(value, "%d-%d", &opt.BindFrom, &opt.BindTo)
+	case "label":
+		k, v, _ := strings.Cut(value, "=")
+		set(&opt.Labels, k, v)
+	case "annotation":
+		k, v, _ := strings.Cut(value, "=")
+		set(&opt.Annotations, k, v)
 	default:
 		return fmt.Errorf("is unknown")
 	}
 	return err
 }
 
-func resultText(r Result) string { return tableText(r) + "\n" + statusText(r) }
+func resultText(r Result) string {
+	return tableText(r) + "\n" + statusText(r) + "\n" + r.Infrastructure.String()
+}
 
 // tableText is the table, and below it the certificates.
 func tableText(r Result) string {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -203,11 +202,21 @@ func (c *compiler) defaultBackend(g *ingress) {
 	}
 	c.ingressBackend(g, rule, field, b)
 	for _, host := range g.hosts {
+		if host != "" && g.hasHost("") && g.hasPaths(host) {
+			continue // what its rules for the host do not match, its rules for all hosts may; the default comes after those
+		}
 		g.rules = append(g.rules, &hostRule{host, rule, g})
 	}
 	if !g.hasHost("") {
 		g.rules = append(g.rules, &hostRule{"", rule, g})
 	}
+}
+
+// hasPaths reports whether some rule of the Ingress for a host has paths.
+func (g *ingress) hasPaths(host string) bool {
+	return slices.ContainsFunc(g.obj.Spec.Rules, func(r networkingv1.IngressRule) bool {
+		return strings.EqualFold(r.Host, host) && r.HTTP != nil && len(r.HTTP.Paths) > 0
+	})
 }
 
 // rejectRule reports a rule or path that cannot be part of the table.
@@ -311,7 +320,7 @@ func (c *compiler) serveIngresses(mine []*ingress) {
 	https := c.ingressListener(c.opt.HTTPSPort, route.HTTPS, secure)
 	var redirects redirects
 	if https != nil {
-		redirects = redirectsTo(https.Port, c.ingressCertificates(route.Bind{Port: https.Port}, secure))
+		redirects = redirectsTo(https.Port, c.ingressCertificates(route.Bind{Port: c.opt.bindPort(c.opt.HTTPSPort)}, secure))
 		addHosts(https, byHost, func(_ string, rules []*hostRule) []*route.Rule { return plainRules(rules) })
 	}
 	http := c.ingressListener(c.opt.HTTPPort, route.HTTP, mine)
@@ -337,7 +346,7 @@ func (c *compiler) ingressListener(number uint16, protocol route.Protocol, serve
 		}
 		return nil
 	}
-	l := &route.Listener{Name: "ingress", LastResort: true, OneLabelWildcards: true, Port: bound, Source: route.Source{Kind: "Ingress", Name: "*"}}
+	l := &route.Listener{Name: "ingress", LastResort: true, OneLabelWildcards: true, Port: c.opt.clientPort(number, bound), Source: route.Source{Kind: "Ingress", Name: "*"}}
 	port.Listeners = append(port.Listeners, l)
 	return l
 }
@@ -362,12 +371,8 @@ func (c *compiler) ingressStatus(served bool) (s networkingv1.IngressStatus) {
 	if !served {
 		return s
 	}
-	for _, a := range c.opt.PublishAddresses {
-		at := networkingv1.IngressLoadBalancerIngress{Hostname: a}
-		if _, err := netip.ParseAddr(a); err == nil {
-			at = networkingv1.IngressLoadBalancerIngress{IP: a}
-		}
-		s.LoadBalancer.Ingress = append(s.LoadBalancer.Ingress, at)
+	for _, a := range c.ingressAddresses() {
+		s.LoadBalancer.Ingress = append(s.LoadBalancer.Ingress, ingressAt(a))
 	}
 	return s
 }

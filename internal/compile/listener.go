@@ -15,18 +15,20 @@ import (
 
 // listener is a listener of a Gateway while it is compiled.
 type listener struct {
-	gateway  *gateway
-	spec     *gatewayv1.Listener
-	name     string
-	field    string         // spec.listeners[i]
-	hostname string         // lower case; "" is any
-	protocol route.Protocol // "" when it is none of ours
-	port     uint16         // that is bound
-	kinds    []gatewayv1.RouteGroupKind
-	from     allowance
+	gateway    *gateway
+	spec       *gatewayv1.Listener
+	name       string
+	field      string         // spec.listeners[i]
+	hostname   string         // lower case; "" is any
+	protocol   route.Protocol // "" when it is none of ours
+	port       uint16         // that is bound
+	clientPort uint16         // that clients connect to
+	kinds      []gatewayv1.RouteGroupKind
+	from       allowance
 
 	accepted   verdict
 	conflicted verdict // yes means that there is no conflict
+	pending    verdict // why it is not bound yet, or nowhere, though it may be
 	resolved   verdict
 	pairs      []route.KeyPair // HTTPS; none: it presents a self-signed certificate
 	overlap    string          // another listener of its port with a hostname that intersects with its own; "" when there is none
@@ -120,7 +122,11 @@ func (c *compiler) checkPort(l *listener) {
 	if p := l.spec.Port; p < 1 || p > 65535 {
 		c.reject(l, ".port", gatewayv1.ListenerReasonPortUnavailable, "port %d does not exist; ports are 1 to 65535", p)
 	} else {
-		l.port = c.opt.bindPort(uint16(p))
+		l.port = uint16(p)
+		if c.opt.Cluster == nil {
+			l.port = c.opt.bindPort(l.port)
+		}
+		l.clientPort = l.port
 	}
 }
 
@@ -343,7 +349,7 @@ func (c *compiler) openListeners(g *gateway) {
 		return
 	}
 	for _, l := range g.listeners {
-		if !l.accepted.ok() {
+		if !l.accepted.ok() || !l.pending.ok() {
 			continue
 		}
 		for _, address := range g.binds {
@@ -356,7 +362,7 @@ func (c *compiler) openListener(l *listener, bind route.Bind) {
 	port := c.port(bind, l.protocol)
 	source := route.Source{Kind: l.gateway.ref.Kind, Namespace: l.gateway.ref.Namespace, Name: l.gateway.ref.Name, Field: l.field}
 	o := &openListener{
-		Listener: &route.Listener{Name: l.gateway.ref.Key().String() + "/" + l.name, Hostname: l.hostname, Port: l.port, Source: source},
+		Listener: &route.Listener{Name: l.gateway.ref.Key().String() + "/" + l.name, Hostname: l.hostname, Port: l.clientPort, Source: source},
 		hosts:    make(map[string]*route.Host),
 	}
 	port.Listeners = append(port.Listeners, o.Listener)
@@ -376,6 +382,8 @@ func (l *listener) programmed() verdict {
 		return verdict{invalid, "the listener is not accepted"}
 	case len(l.gateway.binds) == 0:
 		return verdict{string(gatewayv1.ListenerReasonPending), "the Gateway has no address"}
+	case !l.pending.ok():
+		return l.pending
 	case l.protocol == route.HTTPS && len(l.pairs) == 0:
 		return verdict{invalid, "none of its certificates can be used: a self-signed one is presented"}
 	}
@@ -391,6 +399,8 @@ func (l *listener) notServed() string {
 		return fmt.Sprintf("%s is not accepted: %s", l, cmp.Or(l.conflicted, l.accepted).Message)
 	case len(l.gateway.binds) == 0:
 		return fmt.Sprintf("%s has no address: %s", l.gateway.ref, l.gateway.addressed.Message)
+	case !l.pending.ok():
+		return fmt.Sprintf("%s is not bound: %s", l, l.pending.Message)
 	}
 	return ""
 }

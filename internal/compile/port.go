@@ -35,6 +35,8 @@ func (c *compiler) result() Result {
 		Certificates: c.certs,
 		Status:       c.status,
 		Problems:     c.problems.sorted(),
+
+		Infrastructure: c.infrastructure,
 	}
 }
 

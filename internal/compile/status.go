@@ -114,6 +114,9 @@ func parentName(namespace string, p gatewayv1.ParentReference) string {
 }
 
 func ingressAddresses(s networkingv1.IngressStatus) string {
+	if len(s.LoadBalancer.Ingress) == 0 {
+		return " no address published"
+	}
 	var b strings.Builder
 	for _, a := range s.LoadBalancer.Ingress {
 		b.WriteString(" " + a.IP + a.Hostname)

@@ -1,0 +1,166 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
+)
+
+// bindPorts says who has which of the ports that the listeners of Gateways are bound to. What a Service of ours lists is taken as long as it lists it, whether
+// or not a listener is behind it any more: until then somebody may still send requests there that are meant for another.
+type bindPorts struct {
+	from, to uint16
+	taken    map[uint16]bool
+	next     uint16 // nothing below is free
+}
+
+// take returns the lowest free port.
+func (p *bindPorts) take() (uint16, bool) {
+	for ; p.next <= p.to; p.next++ {
+		if !p.taken[p.next] {
+			p.taken[p.next] = true
+			return p.next, true
+		}
+		if p.next == p.to {
+			break // which may be the last number there is
+		}
+	}
+	return 0, false
+}
+
+// claim takes the ports that a Service lists, and returns those that nobody took before, by the port that leads to them.
+func (p *bindPorts) claim(s *corev1.Service) map[uint16]uint16 {
+	own := make(map[uint16]uint16, len(s.Spec.Ports))
+	ports := slices.SortedFunc(slices.Values(s.Spec.Ports), func(a, b corev1.ServicePort) int { return cmp.Compare(a.Port, b.Port) })
+	for i := range ports {
+		port, bind, ok := recorded(&ports[i])
+		if !ok || bind < p.from || bind > p.to || p.taken[bind] {
+			continue
+		}
+		p.taken[bind] = true
+		if _, twice := own[port]; !twice {
+			own[port] = bind
+		}
+	}
+	return own
+}
+
+// recorded reads which port is bound for which from the port of a Service.
+func recorded(p *corev1.ServicePort) (port, bind uint16, ok bool) {
+	from, to := p.Port, p.TargetPort.IntVal
+	if cmp.Or(p.Protocol, corev1.ProtocolTCP) != corev1.ProtocolTCP || p.TargetPort.Type != intstr.Int ||
+		from < 1 || from > math.MaxUint16 || to < 1 || to > math.MaxUint16 {
+		return 0, 0, false
+	}
+	return uint16(from), uint16(to), true
+}
+
+// bindPorts reads the record: the Services in Fairlead's namespace. Where two list the same port, which only a person can bring about, the one that leads to a
+// Gateway keeps it, then the older.
+func (c *compiler) bindPorts(gateways []*gateway) *bindPorts {
+	o := c.opt.Cluster
+	p := &bindPorts{from: o.BindFrom, to: o.BindTo, taken: make(map[uint16]bool), next: o.BindFrom}
+	p.taken[c.opt.bindPort(c.opt.HTTPPort)] = true
+	p.taken[c.opt.bindPort(c.opt.HTTPSPort)] = true
+
+	leads := make(map[*corev1.Service]*gateway, len(gateways))
+	var records []*corev1.Service
+	for _, g := range gateways {
+		if g.service != nil {
+			leads[g.service] = g
+			records = append(records, g.service)
+		}
+	}
+	slices.SortFunc(records, func(a, b *corev1.Service) int { return object.Older(a, b) })
+	for _, s := range records {
+		leads[s].recorded = p.claim(s)
+	}
+	for _, s := range c.ourServices {
+		if s.Namespace == o.Namespace && leads[s] == nil {
+			p.claim(s)
+		}
+	}
+	return p
+}
+
+// assignBinds decides which port each listener of a cluster's Gateways is bound to, the older Gateway before the newer. Every port of every Gateway has its own,
+// which the listeners on that port share.
+func (c *compiler) assignBinds(gateways []*gateway) {
+	pool := c.bindPorts(gateways)
+	for _, g := range gateways {
+		if !g.accepted.ok() {
+			continue
+		}
+		ports := make(map[uint16][]*listener)
+		for _, l := range g.listeners {
+			if l.port != 0 {
+				ports[l.port] = append(ports[l.port], l)
+			}
+		}
+		for _, port := range slices.Sorted(maps.Keys(ports)) {
+			c.assignBind(g, port, ports[port], pool)
+		}
+	}
+}
+
+// assignBind decides which port is bound for the listeners that a Gateway has on one port. Listeners that are not accepted need none, but keep the one that they
+// have: once their author has mended them, they are where they were.
+func (c *compiler) assignBind(g *gateway, port uint16, listeners []*listener, pool *bindPorts) {
+	i := slices.IndexFunc(listeners, func(l *listener) bool { return l.accepted.ok() })
+	bind, known := g.recorded[port]
+	if i < 0 && !known {
+		return
+	}
+	var pending verdict
+	if !known {
+		bind, pending = c.newBind(g, port, listeners[i], pool)
+	}
+	for _, l := range listeners {
+		l.port, l.pending = bind, pending
+	}
+	if bind == 0 {
+		return
+	}
+	p := ServicePort{Port: port, Bind: bind, Recorded: known}
+	if i >= 0 {
+		p.AppProtocol = appProtocol(listeners[i].protocol)
+		p.Name = fmt.Sprintf("%s-%d", p.AppProtocol, port)
+	} else {
+		p.Name, p.AppProtocol = g.portName(port)
+	}
+	g.ports = append(g.ports, p)
+}
+
+// newBind takes a port for listeners that had none, and says what they wait for. It returns 0 if there is none.
+func (c *compiler) newBind(g *gateway, port uint16, first *listener, pool *bindPorts) (uint16, verdict) {
+	reason := string(gatewayv1.ListenerReasonPending)
+	bind, ok := pool.take()
+	if !ok {
+		v := verdict{reason, fmt.Sprintf("all ports from %d to %d are bound for other listeners", pool.from, pool.to)}
+		c.problems.add(Error, g.ref, first.field, "NoBindPort", "%s; the configuration must allow more", v.Message)
+		if g.service == nil {
+			g.addressed = verdict{string(gatewayv1.GatewayReasonNoResources), v.Message} // it does not get a Service with an address either
+		}
+		return 0, v
+	}
+	return bind, verdict{reason, fmt.Sprintf("Service %s does not lead port %d to %d yet", g.record, port, bind)}
+}
+
+// portName returns what the Service of a Gateway calls a port that it lists.
+func (g *gateway) portName(port uint16) (name, appProtocol string) {
+	for i := range g.service.Spec.Ports {
+		p := &g.service.Spec.Ports[i]
+		if have, _, ok := recorded(p); ok && have == port {
+			return cmp.Or(p.Name, fmt.Sprintf("port-%d", port)), orDefault(p.AppProtocol, "")
+		}
+	}
+	return fmt.Sprintf("port-%d", port), ""
+}
