@@ -1,0 +1,134 @@
+package watch
+
+import (
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+)
+
+// trim removes from an object, which must be the caller's own, what nobody reads, so that it is not kept. Once is as good as twice. It returns the object, or
+// for a kind that has had another version the same in the one that is kept.
+//
+// Whoever starts reading something that is removed here removes the line.
+func trim(obj any) (any, error) {
+	if o, ok := obj.(*gatewayv1beta1.ReferenceGrant); ok {
+		obj = (*gatewayv1.ReferenceGrant)(o)
+	}
+	if o, ok := obj.(metav1.Object); ok {
+		trimMeta(o)
+	}
+	if o, ok := obj.(runtime.Object); ok {
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{}) // lists come without it
+	}
+	switch o := obj.(type) {
+	case *corev1.Namespace:
+		o.Annotations, o.Spec, o.Status = nil, corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
+		dropOwners(o)
+	case *corev1.Service:
+		o.Status.Conditions = nil
+	case *corev1.Secret:
+		trimSecret(o)
+	case *corev1.ConfigMap:
+		o.Annotations, o.Labels, o.BinaryData = nil, nil, nil
+		dropOwners(o)
+	case *discoveryv1.EndpointSlice:
+		trimSlice(o)
+	case *networkingv1.IngressClass:
+		dropOwners(o)
+	case *gatewayv1.ReferenceGrant:
+		o.Annotations, o.Labels = nil, nil
+		dropOwners(o)
+	}
+	return obj, nil
+}
+
+// trimMeta trims what every object has. kubectl's annotation is a copy of the whole object.
+func trimMeta(o metav1.Object) {
+	o.SetManagedFields(nil)
+	o.SetGenerateName("")
+	o.SetNamespace(intern(o.GetNamespace()))
+	if a := o.GetAnnotations(); a[corev1.LastAppliedConfigAnnotation] != "" {
+		delete(a, corev1.LastAppliedConfigAnnotation)
+		if len(a) == 0 {
+			o.SetAnnotations(nil)
+		}
+	}
+}
+
+func dropOwners(o metav1.Object) {
+	o.SetOwnerReferences(nil)
+	o.SetFinalizers(nil)
+}
+
+// trimSecret keeps a certificate, its key, and the authorities in a Secret. Whatever else is secret stays secret.
+func trimSecret(s *corev1.Secret) {
+	s.Annotations, s.Labels, s.StringData, s.Immutable = nil, nil, nil, nil
+	dropOwners(s)
+	if s.Type != corev1.SecretTypeTLS {
+		s.Data = nil
+		return
+	}
+	for name := range s.Data {
+		switch name {
+		case corev1.TLSCertKey, corev1.TLSPrivateKeyKey, corev1.ServiceAccountRootCAKey:
+		default:
+			delete(s.Data, name)
+		}
+	}
+}
+
+// The values that conditions of endpoints point to. There are three of them for every endpoint.
+var yes, no = true, false
+
+func shared(b *bool) *bool {
+	switch {
+	case b == nil:
+		return nil
+	case *b:
+		return &yes
+	}
+	return &no
+}
+
+func trimSlice(s *discoveryv1.EndpointSlice) {
+	s.Annotations, s.Generation = nil, 0 // among the annotations is one that changes with every change of a pod
+	dropOwners(s)
+	if service, ok := s.Labels[discoveryv1.LabelServiceName]; ok {
+		s.Labels = map[string]string{discoveryv1.LabelServiceName: service}
+	} else {
+		s.Labels = nil
+	}
+	for i := range s.Endpoints {
+		trimEndpoint(&s.Endpoints[i])
+	}
+}
+
+func trimEndpoint(e *discoveryv1.Endpoint) {
+	if len(e.Addresses) > 1 {
+		e.Addresses = e.Addresses[:1:1] // the others have no meaning
+	}
+	c := &e.Conditions
+	c.Ready, c.Serving, c.Terminating = shared(c.Ready), shared(c.Serving), shared(c.Terminating)
+	e.Hostname, e.DeprecatedTopology, e.Hints = nil, nil, nil
+	e.NodeName, e.Zone = internAt(e.NodeName), internAt(e.Zone)
+	if t := e.TargetRef; t != nil {
+		e.TargetRef = &corev1.ObjectReference{Kind: intern(t.Kind), Namespace: intern(t.Namespace), Name: t.Name}
+	}
+}
+
+// intern returns the one copy of a string that many objects have.
+func intern(s string) string { return unique.Make(s).Value() }
+
+func internAt(s *string) *string {
+	if s != nil {
+		*s = intern(*s)
+	}
+	return s
+}
