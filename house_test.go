@@ -36,7 +36,7 @@ var rooms = map[string]struct {
 	"internal/manifest":       {rooms: []string{"internal/object"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/gateway-api", "sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in/yaml/v2", "github.com/fsnotify/fsnotify"}},
 	"internal/watch":          {rooms: []string{"internal/object"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "k8s.io/klog", "sigs.k8s.io/gateway-api"}},
 	"internal/status":         {rooms: []string{"internal/compile", "internal/object"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/gateway-api"}},
-	"internal/provision":      {rooms: []string{"internal/compile", "internal/object"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go"}},
+	"internal/provision":      {rooms: []string{"internal/compile", "internal/object"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/gateway-api"}},
 	"internal/compile":        {rooms: []string{"internal/object", "internal/route"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/gateway-api"}},
 	"internal/route":          {},
 	"internal/backend":        {rooms: []string{"internal/route"}, modules: []string{"golang.org/x/net", "golang.org/x/sys"}},

@@ -186,6 +186,7 @@ func (d *demo) run(ctx context.Context, o serveOptions, out, errOut io.Writer) (
 	if err != nil {
 		return err
 	}
+	o.inProcess = true
 	err = serve(ctx, o, set, folder, out, errOut, d)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w\nanother program has the port: choose others with --port-map 80:8081,443:8444 and --admin-address 127.0.0.1:9001", err)

@@ -33,10 +33,11 @@ Exits with 0 when something would serve the request, with 1 when nothing would, 
 			if err != nil {
 				return err
 			}
-			snap, result, _, err := src.look(dir)
+			snap, result, issues, err := src.look(dir)
 			if err != nil {
 				return err
 			}
+			warn(cmd.ErrOrStderr(), issues)
 			set, err := src.settings()
 			if err != nil {
 				return err

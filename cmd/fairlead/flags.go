@@ -24,9 +24,12 @@ type source struct {
 func (s *source) register(f *pflag.FlagSet) {
 	f.StringVar(&s.portMap, "port-map", s.portMap, "bind other ports than the listeners say, as `FROM:TO,...`, such as 80:8080,443:8443")
 	f.StringArrayVar(&s.backends, "backend", nil, "give a Service without EndpointSlice an endpoint, as `NS/SERVICE:PORT=HOST:PORT`; repeatable")
-	f.StringVar(&s.gatewayAddresses, "gateway-addresses", "", "give each Gateway an address of its own from this `CIDR`, such as 127.0.1.0/24")
+	f.StringVar(&s.gatewayAddresses, "gateway-addresses", "", "give each Gateway an address of its own from this `CIDR`, such as 127.0.1.0/24; host: they share this machine's")
 	f.StringVar(&s.configFile, "config", "", "read the operator's choices from this YAML `FILE`")
 }
+
+// hostAddresses is the value of --gateway-addresses with which all Gateways share the addresses of this machine.
+const hostAddresses = "host"
 
 // settings is what the flags say, checked.
 type settings struct {
@@ -48,7 +51,7 @@ func (s *source) settings() (settings, error) {
 	if out.compile.PortMap, err = parsePortMap(s.portMap); err != nil {
 		return out, err
 	}
-	if s.gatewayAddresses != "" {
+	if s.gatewayAddresses != "" && s.gatewayAddresses != hostAddresses {
 		if out.compile.GatewayAddresses, err = netip.ParsePrefix(s.gatewayAddresses); err != nil {
 			return out, fmt.Errorf("--gateway-addresses: %q is not a network such as 127.0.1.0/24", s.gatewayAddresses)
 		}
@@ -79,6 +82,9 @@ func parsePortMap(s string) (map[uint16]uint16, error) {
 		}
 		if other, dup := used[t]; dup && other != f {
 			return nil, fmt.Errorf("--port-map: ports %d and %d are both mapped to %d", other, f, t)
+		}
+		if other, dup := out[f]; dup && other != t {
+			return nil, fmt.Errorf("--port-map: port %d is mapped to both %d and %d", f, other, t)
 		}
 		out[f], used[t] = t, f
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +51,7 @@ func (f finding) String() string {
 	if f.Field != "" {
 		line += f.Field + ": "
 	}
-	return line + f.Message + " (" + f.Code + ")"
+	return printable(line + f.Message + " (" + f.Code + ")")
 }
 
 // findings joins what the folder and the compiler found, sorted by place.
@@ -111,16 +113,36 @@ func newTable() *cobra.Command {
 		Example: "  fairlead table ./k8s",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, result, _, err := src.look(args[0])
+			_, result, issues, err := src.look(args[0])
 			if err != nil {
 				return err
 			}
+			warn(cmd.ErrOrStderr(), issues)
 			_, err = io.WriteString(cmd.OutOrStdout(), result.Table.String())
 			return err
 		},
 	}
 	src.register(cmd.Flags())
 	return cmd
+}
+
+// warn says on standard error what could not be read, for the commands whose answer does not show it.
+func warn(w io.Writer, issues []manifest.Issue) {
+	for _, i := range issues {
+		if i.Fatal {
+			_, _ = fmt.Fprintln(w, "fairlead: not used:", printable(i.String()))
+		}
+	}
+}
+
+// printable replaces control characters, which a terminal would obey.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 func newLint() *cobra.Command {

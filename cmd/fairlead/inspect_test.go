@@ -119,7 +119,11 @@ func TestCommandsRefuseWhatTheyDoNotUnderstand(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"serve"}, "--manifests"},
+		{[]string{"serve", "--namespace", ""}, "--namespace"},
+		{[]string{"serve", "--namespace", "a", "--pod-selector", "x"}, "--pod-selector"},
+		{[]string{"serve", "--namespace", "a", "--pod-selector", "x=y", "--publish-service", "x"}, "--publish-service"},
+		{[]string{"serve", "--namespace", "a", "--pod-selector", "x=y", "--gateway-service-type", "x"}, "--gateway-service-type"},
+		{[]string{"table", "--port-map", "80:8080,80:8081", dir}, "mapped to both"},
 		{[]string{"table", dir + "/nowhere"}, "no such file"},
 		{[]string{"table", "--port-map", "80", dir}, "--port-map"},
 		{[]string{"table", "--port-map", "80:8080,81:8080", dir}, "both mapped to 8080"},

@@ -56,13 +56,13 @@ func probe(ctx context.Context, address string) (string, error) {
 		Transport:     &http.Transport{DisableKeepAlives: true}, // a new connection, and so perhaps another replica, each time; no proxy of the environment
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	last := errors.New("no answer")
+	var last error
 	for {
 		answer, err := probeOnce(ctx, client, address)
 		if err == nil {
 			return answer, nil
 		}
-		if ctx.Err() == nil {
+		if last == nil || ctx.Err() == nil {
 			last = err
 		}
 		select {

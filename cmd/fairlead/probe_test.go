@@ -47,7 +47,7 @@ func TestProbe(t *testing.T) {
 		{"asked again", []string{srv.URL + "/late"}, 0, "200 OK"},
 		{"not ready", []string{srv.URL + "/unready", "--timeout=300ms"}, 1, "/unready did not answer with success within 300ms: 503 Service Unavailable"},
 		{"a redirect is no success", []string{srv.URL + "/moved", "--timeout=300ms"}, 1, "302 Found"},
-		{"no answer", []string{srv.URL + "/silent", "--timeout=300ms"}, 1, "no answer"},
+		{"no answer", []string{srv.URL + "/silent", "--timeout=300ms"}, 1, "/silent did not answer with success within 300ms: context deadline exceeded"},
 		{"nobody there", []string{nobody, "--timeout=300ms"}, 1, "connection refused"},
 		{"the password is not printed", []string{strings.Replace(srv.URL, "//", "//user:secret@", 1)}, 0, "//user:xxxxx@"},
 		{"no URL", nil, 2, "accepts 1 arg(s)"},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -34,7 +35,9 @@ import (
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	source
+	cluster      clusterFlags
 	manifests    string
+	inProcess    bool // backends are in this process: the demo
 	bindAddress  string
 	adminAddress string
 	logLevel     slog.Level
@@ -51,18 +54,18 @@ func (o *serveOptions) register(cmd *cobra.Command) {
 func newServe() *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
-		Use:   "serve --manifests DIR",
-		Short: "Serve the Ingresses and HTTPRoutes of a folder of Kubernetes YAML",
+		Use:   "serve [--manifests DIR]",
+		Short: "Serve the Ingresses and HTTPRoutes of a cluster, or of a folder of Kubernetes YAML",
 		Args:  cobra.NoArgs,
 		Example: `  fairlead serve --manifests ./k8s --port-map 80:8080,443:8443
   fairlead serve --manifests ./k8s --port-map 80:8080 --backend shop/web:80=127.0.0.1:3000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.manifests == "" {
-				return errors.New("serve: --manifests DIR says which folder to serve")
-			}
 			set, err := o.settings()
 			if err != nil {
 				return err
+			}
+			if o.manifests == "" {
+				return serveCluster(cmd.Context(), o, set, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			folder, err := manifest.Open(o.manifests, set.manifest)
 			if err != nil {
@@ -71,7 +74,8 @@ func newServe() *cobra.Command {
 			return serve(cmd.Context(), o, set, folder, cmd.OutOrStdout(), cmd.ErrOrStderr(), nil)
 		},
 	}
-	cmd.Flags().StringVar(&o.manifests, "manifests", "", "serve the objects in this `DIR` and its subfolders")
+	cmd.Flags().StringVar(&o.manifests, "manifests", "", "serve the objects in this `DIR` and its subfolders, instead of those of a cluster")
+	o.cluster.register(cmd.Flags())
 	o.register(cmd)
 	return cmd
 }
@@ -91,11 +95,14 @@ type server struct {
 	certs    *cert.Store
 	proxy    *proxy.Proxy
 	metrics  *telemetry.Metrics
+	own      atomic.Pointer[[]netip.AddrPort] // where this process listens
+	adminAt  net.Addr                         // nil without an admin address
 
 	generation int
 	snapshot   *object.Snapshot // the one that is installed
 	seen       map[string]bool  // problems that were logged and are still there
 	ready      atomic.Bool
+	stopping   atomic.Bool
 	result     atomic.Pointer[installed]
 }
 
@@ -108,7 +115,7 @@ type installed struct {
 
 // serve runs until ctx ends or a signal arrives, then drains. demo, if not nil, is told once the first table serves and may extend the admin pages.
 func serve(ctx context.Context, o serveOptions, set settings, from reader, out, errOut io.Writer, demo *demo) error {
-	log := slog.New(slog.NewJSONHandler(errOut, &slog.HandlerOptions{Level: o.logLevel}))
+	log := newLogger(o, errOut)
 	quietStandardLog(log)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -128,13 +135,51 @@ func serve(ctx context.Context, o serveOptions, set settings, from reader, out, 
 	}
 	defer adminDone()
 
-	if err := s.apply(); err != nil {
+	// What the source says is followed until the last request has ended: backends roll while this process stops, too.
+	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
+	defer unfollow()
+	if err := s.begin(ctx, following, demo != nil); err != nil {
 		return errors.Join(err, s.proxy.Close())
 	}
 	demo.started(s.result.Load().result)
-	s.follow(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer unfollow()
+	wg.Go(func() { s.follow(following) })
+	if w, ok := from.(interface{ write(ctx context.Context) }); ok {
+		wg.Go(func() { w.write(ctx) }) // whoever stops leaves the lead at once
+	}
+	<-ctx.Done()
 	stop() // from here on a signal is the second one
 	return s.drain(log)
+}
+
+// begin waits for the first whole picture and installs it. A port that cannot be bound is an error if it is the only one, or if strict.
+func (s *server) begin(ctx, following context.Context, strict bool) error {
+	if c, ok := s.from.(interface {
+		Start(ctx context.Context) error
+	}); ok {
+		started := make(chan error, 1)
+		go func() { started <- c.Start(following) }()
+		select {
+		case err := <-started:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return errors.New("stopped before the cluster was read")
+		}
+	}
+	err := s.apply()
+	if err != nil && !strict && s.ready.Load() {
+		s.log.Error("not everything could be bound; the rest serves", "error", err)
+		return nil
+	}
+	return err
+}
+
+func newLogger(o serveOptions, w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: o.logLevel}))
 }
 
 // quietStandardLog sends what net/http prints by itself, with bytes that a client or a backend chose, to the debug level.
@@ -151,7 +196,7 @@ func newServer(o serveOptions, set settings, from reader, log *slog.Logger, out 
 		return nil, nil, err
 	}
 	s.certs = cert.New(cert.Options{Log: log})
-	s.backends = backend.New(backend.Options{AllowLoopback: true, Hooks: s.hooks()})
+	s.backends = backend.New(backend.Options{AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, Hooks: s.hooks()})
 	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
 	delay, grace := set.config.drain()
 	s.proxy, err = proxy.New(proxy.Options{
@@ -204,6 +249,7 @@ func (s *server) apply() error {
 	if prev := s.result.Load(); prev != nil && s.snapshot.SameRoutes(snap) {
 		s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(prev.result.Table.Pools)))
 		s.snapshot = snap
+		s.tell(prev.result)
 		s.publish(prev.result, issues)
 		return nil
 	}
@@ -221,12 +267,49 @@ func (s *server) apply() error {
 	s.metrics.KeepTable(result.Table)
 	s.snapshot = snap
 	s.generation++
+	s.tell(result)
 	s.measure(result, issues, begun)
 	s.publish(result, issues)
-	if err == nil {
+	if s.listening(result.Table) || err == nil {
 		s.ready.Store(true)
 	}
 	return err
+}
+
+// tell lets a source that takes conclusions have them, once they are served.
+func (s *server) tell(result compile.Result) {
+	if c, ok := s.from.(interface {
+		installed(*object.Snapshot, compile.Result)
+	}); ok {
+		c.installed(s.snapshot, result)
+	}
+}
+
+// listening notes where this process listens, and reports whether it listens for requests at all.
+func (s *server) listening(t *route.Table) bool {
+	var own []netip.AddrPort
+	for _, p := range t.Ports {
+		own = appendAddress(own, s.proxy.Addr(p.Bind))
+	}
+	bound := len(own) > 0
+	own = appendAddress(own, s.adminAt)
+	s.own.Store(&own)
+	return bound
+}
+
+func appendAddress(list []netip.AddrPort, a net.Addr) []netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp != nil {
+		return append(list, tcp.AddrPort())
+	}
+	return list
+}
+
+// ownAddresses are never connected to: a backend that is this process would send its requests round in a circle, or to the admin pages.
+func (s *server) ownAddresses() []netip.AddrPort {
+	if own := s.own.Load(); own != nil {
+		return *own
+	}
+	return nil
 }
 
 // publish makes a result visible to the admin pages and logs what is wrong with it, each problem once for as long as it lasts.
@@ -236,7 +319,7 @@ func (s *server) publish(result compile.Result, issues []manifest.Issue) {
 	for _, f := range findings(s.snapshot, result, issues) {
 		text := f.String()
 		if seen[text] = true; !s.seen[text] && f.Severity != string(compile.Note) {
-			s.log.Warn("problem in an object", "where", f.where(), "field", f.Field, "code", f.Code, "problem", f.Message)
+			s.log.Warn("problem in an object", "origin", f.Origin, "where", f.where(), "field", f.Field, "code", f.Code, "problem", f.Message)
 		}
 	}
 	s.seen = seen
@@ -245,7 +328,7 @@ func (s *server) publish(result compile.Result, issues []manifest.Issue) {
 
 // drain ends the data plane the way that loses no request; a second signal ends it at once.
 func (s *server) drain(log *slog.Logger) error {
-	s.ready.Store(false)
+	s.stopping.Store(true)
 	log.Info("stopping: no longer ready, letting go of clients")
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer cancel()
@@ -284,6 +367,7 @@ func (s *server) admin(address string, demo *demo) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on --admin-address: %w", err)
 	}
+	s.adminAt = ln.Addr()
 	srv := admin.NewServer(admin.New(admin.Options{
 		Build:        "fairlead " + buildVersion(),
 		Ready:        s.readiness,
@@ -306,6 +390,9 @@ func (s *server) admin(address string, demo *demo) (func(), error) {
 }
 
 func (s *server) readiness() (bool, string) {
+	if s.stopping.Load() {
+		return false, "stopping"
+	}
 	if s.ready.Load() {
 		return true, "serving"
 	}

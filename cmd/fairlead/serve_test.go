@@ -69,7 +69,7 @@ func serveWith(t testing.TB, dir, configText string, backends ...string) *runnin
 		t.Fatal(err)
 	}
 	plain, secure := freePort(t), freePort(t)
-	o := serveOptions{bindAddress: "127.0.0.1", adminAddress: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	o := serveOptions{inProcess: true, bindAddress: "127.0.0.1", adminAddress: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	o.portMap, o.backends, o.configFile = fmt.Sprintf("80:%d,443:%d", plain, secure), backends, configFile
 	set, err := o.settings()
 	if err != nil {
@@ -295,5 +295,47 @@ func TestAdminPages(t *testing.T) {
 			}
 			return err
 		})
+	}
+}
+
+// A backend that is Fairlead itself would send a request round and round, or to the admin pages.
+func TestABackendThatIsThisProcessIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "web.yaml", fmt.Sprintf(tenLines, "web"))
+	s := serveFolder(t, dir)
+	for _, own := range []string{s.http, s.admin} {
+		host, port, err := net.SplitHostPort(own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, dir, "slice.yaml", fmt.Sprintf("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web, labels: {kubernetes.io/service-name: web}}\n"+
+			"addressType: IPv4\nports: [{port: %s}]\nendpoints: [{addresses: [%s]}]\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n", port, host))
+		eventually(t, "the endpoint is refused", func() error {
+			a, err := get("http://"+s.http+"/metrics", "x.example.com")
+			if err == nil && (a.status != http.StatusBadGateway || a.header.Get("X-Fairlead-Reason") != "backend-connect-failed") {
+				err = fmt.Errorf("got %d %s %.80s", a.status, a.header.Get("X-Fairlead-Reason"), a.body)
+			}
+			return err
+		})
+	}
+}
+
+// One listener's port that cannot be bound must not take the others off the air, at the start no less than later.
+func TestAPortThatIsTakenCostsNoOther(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	dir := t.TempDir()
+	writeFile(t, dir, "web.yaml", fmt.Sprintf(tenLines, "web"))
+	writeFile(t, dir, "gw.yaml", fmt.Sprintf("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw}\n"+
+		"spec: {gatewayClassName: fairlead, listeners: [{name: http, protocol: HTTP, port: %d}]}\n", taken.Addr().(*net.TCPAddr).Port))
+	s := serveFolder(t, dir, "default/web:80="+namedBackend(t, "web"))
+	if err := wantStatus(get("http://"+s.http+"/", "x.example.com"))(http.StatusOK); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(s.log.String(), "could be bound") {
+		t.Errorf("the log does not say what could not be bound:\n%s", s.log)
 	}
 }

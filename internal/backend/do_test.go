@@ -116,7 +116,7 @@ func TestRefusedEndpointIsSkippedForAnyMethodWithBodyIntact(t *testing.T) {
 					}
 				}))
 				down := []string{refused(t), refused(t), refused(t)}
-				s, p := newPoolOf(t, Options{}, protocol, append(down, b.Address)...)
+				s, p := newPoolOf(t, Options{Backoff: time.Hour, MaxBackoff: time.Hour}, protocol, append(down, b.Address)...)
 				tries := 0
 				for range 4 {
 					r := do(p, newRequest(t, method, "a.example.com", body))

@@ -63,6 +63,7 @@ func TestDeadConnectionIsNotWrittenTo(t *testing.T) {
 	}
 	e := p.endpoints[b.Address]
 	for range 10 {
+		e.closeIdle() // or the GET might meet a dead connection, and the transport would never know
 		get(t, p)
 		e.mu.Lock()
 		for c := range e.conns {

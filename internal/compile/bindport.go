@@ -12,6 +12,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 // bindPorts says who has which of the ports that the listeners of Gateways are bound to. What a Service of ours lists is taken as long as it lists it, whether
@@ -129,14 +130,18 @@ func (c *compiler) assignBind(g *gateway, port uint16, listeners []*listener, po
 	if bind == 0 {
 		return
 	}
-	p := ServicePort{Port: port, Bind: bind, Recorded: known}
+	protocol := g.protocolBefore(port)
 	if i >= 0 {
-		p.AppProtocol = appProtocol(listeners[i].protocol)
-		p.Name = fmt.Sprintf("%s-%d", p.AppProtocol, port)
-	} else {
-		p.Name, p.AppProtocol = g.portName(port)
+		protocol = listeners[i].protocol
 	}
-	g.ports = append(g.ports, p)
+	g.ports = append(g.ports, ServicePort{
+		Name: portName(protocol, port), Port: port, Bind: bind, AppProtocol: string(protocol), Recorded: known,
+	})
+}
+
+// portName is what a Service calls a port.
+func portName(protocol route.Protocol, port uint16) string {
+	return fmt.Sprintf("%s-%d", cmp.Or(protocol, "port"), port)
 }
 
 // newBind takes a port for listeners that had none, and says what they wait for. It returns 0 if there is none.
@@ -154,13 +159,15 @@ func (c *compiler) newBind(g *gateway, port uint16, first *listener, pool *bindP
 	return bind, verdict{reason, fmt.Sprintf("Service %s does not lead port %d to %d yet", g.record, port, bind)}
 }
 
-// portName returns what the Service of a Gateway calls a port that it lists.
-func (g *gateway) portName(port uint16) (name, appProtocol string) {
-	for i := range g.service.Spec.Ports {
-		p := &g.service.Spec.Ports[i]
-		if have, _, ok := recorded(p); ok && have == port {
-			return cmp.Or(p.Name, fmt.Sprintf("port-%d", port)), orDefault(p.AppProtocol, "")
+// protocolBefore returns what was spoken on a port that the Service of a Gateway lists, "" if nobody knows.
+func (g *gateway) protocolBefore(port uint16) route.Protocol {
+	if g.service == nil {
+		return ""
+	}
+	for _, protocol := range []route.Protocol{route.HTTP, route.HTTPS} {
+		if slices.ContainsFunc(g.service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == portName(protocol, port) }) {
+			return protocol
 		}
 	}
-	return fmt.Sprintf("port-%d", port), ""
+	return ""
 }

@@ -19,7 +19,6 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
-	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 // ClusterOptions are the operator's choices for a cluster in which every Gateway has an address of its own: that of a Service. The zero value works but for
@@ -561,6 +560,3 @@ func ingressAt(address string) networkingv1.IngressLoadBalancerIngress {
 	}
 	return networkingv1.IngressLoadBalancerIngress{Hostname: address}
 }
-
-// appProtocol is the word that Services have for what is spoken to a listener.
-func appProtocol(p route.Protocol) string { return string(p) }

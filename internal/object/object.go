@@ -5,6 +5,7 @@ package object
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -108,8 +109,13 @@ func Alphabetical(a, b Key) int {
 // EndpointSlices at most and a table compiled from one is the table of the other. A rolling deploy changes nothing else.
 func (s *Snapshot) SameRoutes(t *Snapshot) bool {
 	return s != nil && t != nil &&
-		maps.Equal(s.Namespaces, t.Namespaces) && maps.Equal(s.Services, t.Services) && maps.Equal(s.Secrets, t.Secrets) &&
-		maps.Equal(s.ConfigMaps, t.ConfigMaps) && maps.Equal(s.IngressClasses, t.IngressClasses) && maps.Equal(s.Ingresses, t.Ingresses) &&
-		maps.Equal(s.GatewayClasses, t.GatewayClasses) && maps.Equal(s.Gateways, t.Gateways) && maps.Equal(s.HTTPRoutes, t.HTTPRoutes) &&
-		maps.Equal(s.ReferenceGrants, t.ReferenceGrants)
+		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
+		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
+		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
+		sameObjects(s.ReferenceGrants, t.ReferenceGrants)
+}
+
+// sameObjects reports whether two maps hold the very same objects. A source shares the map of a kind in which nothing changed, and that takes no look inside.
+func sameObjects[K comparable, V any](a, b map[K]*V) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer() || maps.Equal(a, b)
 }

@@ -141,14 +141,7 @@ func specChanges(have *corev1.Service, want *compile.Service, address bool) patc
 		out["externalName"] = nil
 	}
 	if !maps.Equal(spec.Selector, want.Selector) {
-		selector := patch{}
-		for k := range spec.Selector {
-			selector[k] = nil
-		}
-		for k, v := range want.Selector {
-			selector[k] = v
-		}
-		out["selector"] = selector
+		out["selector"] = replaced(spec.Selector, want.Selector)
 	}
 	if !samePorts(spec.Ports, want.Ports) {
 		out["ports"] = ports(spec.Ports, want)
@@ -161,6 +154,18 @@ func specChanges(have *corev1.Service, want *compile.Service, address bool) patc
 	}
 	if want.ExternalTrafficPolicy != "" && spec.ExternalTrafficPolicy != want.ExternalTrafficPolicy {
 		out["externalTrafficPolicy"] = want.ExternalTrafficPolicy
+	}
+	return out
+}
+
+// replaced returns what to change in a map for there to be nothing else in it than what is wanted.
+func replaced(have, want map[string]string) patch {
+	out := patch{}
+	for k := range have {
+		out[k] = nil
+	}
+	for k, v := range want {
+		out[k] = v
 	}
 	return out
 }

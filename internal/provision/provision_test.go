@@ -58,7 +58,7 @@ func newFixture(t *testing.T) *fixture {
 		api: newAPI(t), T: t, clock: &clock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
 		opt: compile.Options{Cluster: &compile.ClusterOptions{Namespace: "fairlead", Selector: map[string]string{"app": "fairlead"}}},
 	}
-	f.api.now = func() metav1.Time { return metav1.NewTime(f.clock.time()) }
+	f.now = func() metav1.Time { return metav1.NewTime(f.clock.time()) }
 	f.writer = f.api.writer(Options{Now: f.clock.time})
 	f.gateway(gatewayKey, "uid-1", 80)
 	return f

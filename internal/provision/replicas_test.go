@@ -229,7 +229,7 @@ func (w *world) settle() {
 
 // However far behind a replica is, and whichever of them writes: a bind never has two Gateways, and no listener that exists moves. In the end all is served.
 func TestReplicasAgree(t *testing.T) {
-	worlds := uint64(40)
+	worlds := uint64(25)
 	if testing.Short() {
 		worlds = 10
 	}

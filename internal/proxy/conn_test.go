@@ -158,14 +158,14 @@ func TestSlowClients(t *testing.T) {
 
 // A slow client that makes progress is served.
 func TestSlowBodyWithProgress(t *testing.T) {
-	f := newFront(t, Options{Limits: short}, echo)
+	f := newFront(t, Options{Limits: Limits{ReadTimeout: time.Second}}, echo)
 	c := f.dial(plainBind)
-	send(t, c, "POST / HTTP/1.1\r\n"+hostLine+"Content-Length: 12\r\n\r\n")
-	for range 12 {
-		time.Sleep(60 * time.Millisecond)
+	send(t, c, "POST / HTTP/1.1\r\n"+hostLine+"Content-Length: 30\r\n\r\n")
+	for range 30 {
+		time.Sleep(50 * time.Millisecond)
 		send(t, c, "x")
 	}
-	if res, body := response(t, bufio.NewReader(c)); res.StatusCode != 200 || len(body) != 12 {
+	if res, body := response(t, bufio.NewReader(c)); res.StatusCode != 200 || len(body) != 30 {
 		t.Errorf("got %s, %q", res.Status, body)
 	}
 }
@@ -236,7 +236,7 @@ func TestClientLeaves(t *testing.T) {
 func TestSlowReaders(t *testing.T) {
 	const size = 16 << 20
 	done := make(chan error, 1)
-	f := newFront(t, Options{Limits: short}, func(w http.ResponseWriter, _ *http.Request) {
+	f := newFront(t, Options{Limits: Limits{WriteTimeout: 800 * time.Millisecond}}, func(w http.ResponseWriter, _ *http.Request) {
 		_, err := w.Write(make([]byte, size))
 		done <- err
 	})

@@ -146,14 +146,11 @@ func (p *Proxy) retire(n *port) {
 	delete(p.ports, n.bind)
 	p.retired[n] = struct{}{}
 	n.leaving.Store(true)
-	if d, ok := n.socket.(interface{ SetDeadline(t time.Time) error }); !ok || d.SetDeadline(time.Now().Add(acceptRest)) != nil {
+	if d, ok := n.socket.(interface{ SetDeadline(t time.Time) error }); !ok || d.SetDeadline(time.Now()) != nil {
 		_ = n.socket.Close()
 	}
 	p.group.Go(n.farewell)
 }
-
-// acceptRest is how long a socket that is about to be closed accepts what waits in it.
-const acceptRest = 10 * time.Millisecond
 
 // farewell asks all connections of a retired port to end as soon as they are not in use, and waits until they have or the proxy ends.
 func (n *port) farewell() {

@@ -95,7 +95,7 @@ func drainingEcho(f **front) http.HandlerFunc {
 // is what the delay is for.
 func TestShutdownUnderLoad(t *testing.T) {
 	t.Run("with a delay", func(t *testing.T) {
-		b := shutdownUnderLoad(t, 500*time.Millisecond)
+		b := shutdownUnderLoad(t, time.Second)
 		if n := b.failed.Load(); n > 0 {
 			t.Errorf("%d failed, the last with %v", n, *b.lastFail.Load())
 		}

@@ -72,12 +72,24 @@ func (c *clientConn) serveHTTP2(conn net.Conn, early []byte) {
 	}
 }
 
-// serveLate serves a connection for which the HTTP/2 server has closed while it was made, until it ends: its client cannot know yet, and may have sent a request.
+// serveLate serves a connection for which the HTTP/2 server has closed while it was made, until it ends: its client cannot know yet, and may have sent a request. It gets
+// GOAWAY with the first answer, or soon if it asks nothing.
 func (n *port) serveLate(c *frameConn) {
 	s, f := n.newHTTP2(), newFeed(n.socket.Addr())
+	ended := make(chan struct{})
+	s.IdleTimeout = lastChance
+	s.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			close(ended)
+		}
+	}
 	n.proxy.group.Go(func() { _ = s.Serve(f) })
 	f.put(c)
-	n.proxy.shutdown(s)
+	select {
+	case <-ended:
+	case <-n.proxy.ctx.Done():
+	}
+	_ = s.Close()
 }
 
 // frameConn is a connection that speaks HTTP/2, as net/http's server sees it. It watches the frames that go by and closes the connection when the client makes

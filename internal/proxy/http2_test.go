@@ -265,7 +265,7 @@ func (b *backendWork) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	select {
 	case <-r.Context().Done():
 		abandoned = true
-	case <-time.After(20 * time.Millisecond):
+	case <-time.After(200 * time.Millisecond):
 	}
 	b.running.Add(-1)
 	connFrom(r.Context()).streamDone(abandoned)

@@ -242,6 +242,7 @@ func (n *port) accept() {
 			continue
 		}
 		if n.leaving.Load() {
+			n.acceptRest()
 			return
 		}
 		// Whatever it is (usually that there are no more file descriptors), it may pass.
@@ -252,6 +253,27 @@ func (n *port) accept() {
 			return
 		case <-time.After(delay):
 		}
+	}
+}
+
+// How long a socket that is about to be closed waits for connections that are in its queue: one by one, and in all. The kernel resets those that are left.
+const (
+	acceptWait = 10 * time.Millisecond
+	acceptMost = time.Second
+)
+
+// acceptRest accepts what waits in the socket.
+func (n *port) acceptRest() {
+	d, ok := n.socket.(interface{ SetDeadline(t time.Time) error })
+	for end := clock() + acceptMost; ok && clock() < end; {
+		if d.SetDeadline(time.Now().Add(acceptWait)) != nil {
+			return
+		}
+		c, err := n.socket.Accept()
+		if err != nil {
+			return
+		}
+		n.admit(c)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 type pauses struct{ first, longest time.Duration }
 
 var (
-	onConflict = pauses{10 * time.Millisecond, 5 * time.Second}   // somebody else writes the object, too
+	onConflict = pauses{10 * time.Millisecond, time.Second}       // somebody else writes the object, too
 	onRefusal  = pauses{time.Second, 5 * time.Minute}             // the API server does not take it
 	onOutage   = pauses{250 * time.Millisecond, 30 * time.Second} // the API server does not answer
 	onRivalry  = pauses{time.Second, 5 * time.Minute}             // somebody changes back what was written
@@ -356,7 +356,9 @@ func (l *loop) capacity(now time.Time) int {
 
 // run writes an item.
 func (l *loop) run(ctx context.Context, it *item, now time.Time) {
-	j := job{item: it, kind: it.kind, key: it.ref.Key(), base: it.base(now), want: it.want, change: &change{about: it.ref, now: l.date(now)}}
+	j := job{
+		item: it, kind: it.kind, key: it.ref.Key(), base: it.base(now), stale: it.conflicts > 0, want: it.want, change: &change{about: it.ref, now: l.date(now)},
+	}
 	if it.kind.compare(j.change, j.base, j.want); j.change.empty() {
 		l.move(it, idle)
 		return
@@ -376,10 +378,11 @@ func (l *loop) settle(r result, now time.Time) {
 	switch r.result {
 	case Written:
 		l.written(it, r.want, now)
+	case unwanted:
+		it.conflicts = 0
 	case Conflict:
-		if it.conflicts++; it.conflicts > 1 {
-			it.notBefore = now.Add(onConflict.around(it.conflicts - 1))
-		}
+		it.conflicts++
+		it.notBefore = now.Add(onConflict.around(it.conflicts))
 	case Refused:
 		l.complain(it, r.err, now)
 		fallthrough

@@ -165,10 +165,11 @@ func (w *Writer) offer(snap *object.Snapshot, want compile.Status, problems []co
 func (w *Writer) Run(ctx context.Context) {
 	l := newLoop(w)
 	defer l.wg.Wait()
+	defer l.alarm.Stop()
 	if o := w.newest.Load(); o != nil {
 		l.take(o, time.Now())
 	}
-	for {
+	for ctx.Err() == nil {
 		l.start(ctx, time.Now())
 		select {
 		case <-ctx.Done():

@@ -11,14 +11,15 @@ import (
 	"github.com/fairlead-io/fairlead/internal/object"
 )
 
-// job is one write. It is good for one version of the object.
+// job is one write.
 type job struct {
 	item   *item // for the loop; not to be touched
 	kind   *kind
 	key    object.Key
-	base   metav1.Object
+	base   metav1.Object // the version that change is good for
 	change *change
 	want   any
+	stale  bool // base is known to be outdated
 }
 
 // result is how a job ended.
@@ -30,41 +31,73 @@ type result struct {
 	err    error
 }
 
-// write sends the patch of a job. If the object is another by now, it returns that one: whether it is still to be written, and as what, is for the newest offer
-// to say.
+// unwanted is the result of a job that turned out to be none. It is told to nobody.
+const unwanted Result = ""
+
+// write sends the patch of a job. If the object is another by now, it makes a patch for that one and sends it at once: the longer it waits, the more likely it
+// is that somebody is faster again.
 func (w *Writer) write(ctx context.Context, j job) result {
 	ctx, cancel := context.WithTimeout(ctx, w.opt.Timeout)
 	defer cancel()
 	r := result{item: j.item, want: j.want}
+	for again := false; ; again = true {
+		if j.stale {
+			ok := w.refresh(ctx, &j, &r)
+			if again && r.result != Refused {
+				w.opt.Hooks.Written(j.kind.name, Conflict)
+			} else if !ok && r.result != unwanted {
+				w.opt.Hooks.Written(j.kind.name, r.result)
+			}
+			if !ok {
+				return r
+			}
+		}
+		w.send(ctx, j, &r)
+		// A patch may be no good for another version of the object in more ways than one: it may also name places that are not there.
+		if j.stale = r.result == Conflict || apierrors.IsInvalid(r.err); again || !j.stale {
+			w.opt.Hooks.Written(j.kind.name, r.result)
+			return r
+		}
+	}
+}
+
+// send sends the patch of a job once.
+func (w *Writer) send(ctx context.Context, j job, r *result) {
 	typ, body, err := j.change.patch(j.base.GetResourceVersion())
 	if err != nil {
 		r.result, r.err = Refused, err
-	} else if o, err := j.kind.patch(ctx, j.key, typ, body); err != nil {
+		return
+	}
+	o, err := j.kind.patch(ctx, j.key, typ, body)
+	if err != nil {
 		r.result, r.err = judge(err), err
-	} else {
-		r.result, r.object = Written, o
+		return
 	}
-	// A patch may be no good for another version of the object in more ways than one: it may also name places that are not there.
-	if r.result == Conflict || apierrors.IsInvalid(r.err) {
-		w.lookAgain(ctx, j, &r)
-	}
-	w.opt.Hooks.Written(j.kind.name, r.result)
-	return r
+	r.result, r.object, r.err = Written, o, nil
 }
 
-// lookAgain finds out what has become of an object that refused a patch.
-func (w *Writer) lookAgain(ctx context.Context, j job, r *result) {
+// refresh makes j a job for the object as it is now. It returns false if there is nothing to do with that one, and r says why.
+func (w *Writer) refresh(ctx context.Context, j *job, r *result) bool {
 	live, err := j.kind.get(ctx, j.key)
-	switch {
-	case err != nil:
+	if err != nil {
 		r.result, r.err = judge(err), err
+		return false
+	}
+	switch {
 	case live.GetUID() != j.base.GetUID():
 		r.result = Gone
-	case live.GetResourceVersion() != j.base.GetResourceVersion():
-		r.result, r.object = Conflict, live
-	default:
-		r.result = Refused // it is not that
+		return false
+	case live.GetResourceVersion() == j.base.GetResourceVersion() && apierrors.IsInvalid(r.err):
+		r.result = Refused // it was not that
+		return false
 	}
+	r.object, r.result = live, unwanted
+	if live.GetGeneration() != j.base.GetGeneration() {
+		return false // the wanted status is about what was
+	}
+	j.base, j.stale, j.change = live, false, &change{about: j.change.about, now: j.change.now}
+	j.kind.compare(j.change, live, j.want)
+	return !j.change.empty()
 }
 
 // judge says what an error means.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -235,13 +236,41 @@ func TestEndlessConflictsAreNotTriedEndlessly(t *testing.T) {
 		})
 		r.w.Offer(r.a.snapshot(), wantR(acceptedR), nil)
 		time.Sleep(time.Minute)
-		if n := r.a.count(http.MethodPatch, ""); n < 30 || n > 100 {
+		if n := r.a.count(http.MethodPatch, ""); n < 50 || n > 180 {
 			r.Errorf("there were %d patches in a minute", n)
 		}
 		r.a.meet(nil)
 		time.Sleep(time.Second)
 		if !strings.Contains(r.a.raw(routeR), ours) {
 			r.Error("the status was not written after the conflicts ended")
+		}
+	})
+}
+
+// Somebody writes an object ten times a second. The status is written nevertheless: each try is made from what was read a moment before.
+func TestABusyObjectIsWritten(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.a.put(routeJSON("r", 1, entryOf(theirs, "a")))
+		r.a.latency = 30 * time.Millisecond
+		var wg sync.WaitGroup
+		done := make(chan int)
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(100 * time.Millisecond):
+					r.a.edit(routeR, func(map[string]any) {})
+				}
+			}
+		})
+		defer wg.Wait()
+		defer close(done)
+		old := r.a.snapshot()
+		time.Sleep(150 * time.Millisecond)
+		r.writeOf(old, wantR(acceptedR), 3*time.Second)
+		if !strings.Contains(r.a.raw(routeR), ours) {
+			r.Errorf("the status is %s", r.a.raw(routeR))
 		}
 	})
 }
@@ -697,6 +726,41 @@ func TestEvents(t *testing.T) {
 			r.Errorf("there are %d Events after a change of the leader; %v", n, r.events)
 		}
 	})
+}
+
+func TestWhatEventsAreAbout(t *testing.T) {
+	meta := metav1.ObjectMeta{Namespace: "shop", Name: "x", UID: "u"}
+	class := metav1.ObjectMeta{Name: "x", UID: "u"}
+	key := object.KeyOf(&meta)
+	s := &object.Snapshot{
+		GatewayClasses:  map[string]*gatewayv1.GatewayClass{"x": {ObjectMeta: class}},
+		IngressClasses:  map[string]*networkingv1.IngressClass{"x": {ObjectMeta: class}},
+		Gateways:        map[object.Key]*gatewayv1.Gateway{key: {ObjectMeta: meta}},
+		HTTPRoutes:      map[object.Key]*gatewayv1.HTTPRoute{key: {ObjectMeta: meta}},
+		ReferenceGrants: map[object.Key]*gatewayv1.ReferenceGrant{key: {ObjectMeta: meta}},
+		Ingresses:       map[object.Key]*networkingv1.Ingress{key: {ObjectMeta: meta}},
+		Services:        map[object.Key]*corev1.Service{key: {ObjectMeta: meta}},
+	}
+	for kind, version := range map[string]string{
+		"GatewayClass": "gateway.networking.k8s.io/v1", "Gateway": "gateway.networking.k8s.io/v1", "HTTPRoute": "gateway.networking.k8s.io/v1",
+		"ReferenceGrant": "gateway.networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Service": "v1",
+	} {
+		ref := object.Ref{Kind: kind, Namespace: "shop", Name: "x"}
+		if strings.HasSuffix(kind, "Class") {
+			ref.Namespace = ""
+		}
+		want := corev1.ObjectReference{APIVersion: version, Kind: kind, Namespace: ref.Namespace, Name: "x", UID: "u"}
+		if got, ok := regarding(s, ref); !ok || got != want {
+			t.Errorf("%s: %+v, want %+v", kind, got, want)
+		}
+		ref.Name = "y"
+		if _, ok := regarding(s, ref); ok {
+			t.Errorf("%s: there is one that is not there", kind)
+		}
+	}
+	if _, ok := regarding(s, object.Ref{Kind: "Secret", Namespace: "shop", Name: "x"}); ok {
+		t.Error("an Event is about a Secret")
+	}
 }
 
 func TestEventsAreOffByDefault(t *testing.T) {

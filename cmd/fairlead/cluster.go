@@ -1,0 +1,212 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayclient "sigs.k8s.io/gateway-api/pkg/client/clientset/versioned"
+
+	"github.com/fairlead-io/fairlead/internal/compile"
+	"github.com/fairlead-io/fairlead/internal/manifest"
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/provision"
+	"github.com/fairlead-io/fairlead/internal/status"
+	"github.com/fairlead-io/fairlead/internal/watch"
+)
+
+// clusterFlags are the flags of serve that concern a cluster.
+type clusterFlags struct {
+	kubeconfig       string
+	namespace        string
+	podSelector      string
+	publishService   string
+	publishAddresses []string
+	watchNamespaces  []string
+	secretNamespaces []string
+	leaderElection   bool
+	serviceType      string
+	trafficPolicy    string
+	ingressClass     string
+	gatewayClass     string
+}
+
+func (c *clusterFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&c.kubeconfig, "kubeconfig", "", "reach the cluster as this `FILE` says; empty means KUBECONFIG, or the pod's own service account")
+	f.StringVar(&c.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "Fairlead's own `NAMESPACE`, for the Lease and the Services of Gateways")
+	f.StringVar(&c.podSelector, "pod-selector", "", "the `LABELS` of Fairlead's pods, as k=v,...; the Services of Gateways lead to them")
+	f.StringVar(&c.publishService, "publish-service", "", "show the addresses of the Service `NAMESPACE/NAME` in the status of Ingresses")
+	f.StringSliceVar(&c.publishAddresses, "publish-address", nil, "show these `ADDRESSES` in the status instead")
+	f.StringSliceVar(&c.watchNamespaces, "watch-namespaces", nil, "serve the objects of these `NAMESPACES` only")
+	f.StringSliceVar(&c.secretNamespaces, "secret-namespaces", nil, "read Secrets in these `NAMESPACES` only")
+	f.BoolVar(&c.leaderElection, "leader-election", true, "let one of several replicas write status; without it this one always does")
+	f.StringVar(&c.serviceType, "gateway-service-type", string(corev1.ServiceTypeLoadBalancer), "the `TYPE` of the Services of Gateways: LoadBalancer, NodePort or ClusterIP")
+	f.StringVar(&c.ingressClass, "ingress-class", "", "serve the IngressClass of this `NAME` only, whether the object can be read or not")
+	f.StringVar(&c.gatewayClass, "gateway-class", "", "serve the GatewayClass of this `NAME` only, whether the object can be read or not")
+	f.StringVar(&c.trafficPolicy, "gateway-traffic-policy", string(corev1.ServiceExternalTrafficPolicyCluster), "the externalTrafficPolicy of these Services: Cluster or Local")
+}
+
+// options returns what the flags mean for the compiler. With host the Gateways share the addresses of the nodes and have no Services.
+func (c *clusterFlags) options(opt compile.Options, host bool) (compile.Options, error) {
+	opt.PublishAddresses = append(opt.PublishAddresses, c.publishAddresses...)
+	if host {
+		return opt, nil
+	}
+	if c.namespace == "" {
+		return opt, errors.New("--namespace: in a cluster Fairlead must know its own namespace")
+	}
+	selector, err := labels.ConvertSelectorToLabelsMap(c.podSelector)
+	if err != nil || len(selector) == 0 {
+		return opt, fmt.Errorf("--pod-selector: %q does not name the labels of Fairlead's pods, such as app=fairlead", c.podSelector)
+	}
+	switch corev1.ServiceType(c.serviceType) {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort, corev1.ServiceTypeClusterIP:
+	default:
+		return opt, fmt.Errorf("--gateway-service-type: %q is not LoadBalancer, NodePort or ClusterIP", c.serviceType)
+	}
+	switch corev1.ServiceExternalTrafficPolicy(c.trafficPolicy) {
+	case corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal:
+	default:
+		return opt, fmt.Errorf("--gateway-traffic-policy: %q is not Cluster or Local", c.trafficPolicy)
+	}
+	opt.Cluster = &compile.ClusterOptions{
+		Namespace: c.namespace, Selector: selector, ServiceType: corev1.ServiceType(c.serviceType),
+		ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicy(c.trafficPolicy),
+	}
+	if c.publishService != "" {
+		namespace, name, ok := strings.Cut(c.publishService, "/")
+		if !ok || namespace == "" || name == "" {
+			return opt, fmt.Errorf("--publish-service: %q is not NAMESPACE/NAME", c.publishService)
+		}
+		opt.Cluster.PublishService = object.Key{Namespace: namespace, Name: name}
+	}
+	return opt, nil
+}
+
+// liveCluster is the source of snapshots and the place where conclusions are written.
+type liveCluster struct {
+	*watch.Cluster
+	log       *slog.Logger
+	lead      bool
+	namespace string
+	status    *status.Writer
+	provision *provision.Writer
+
+	// The only classes that are served, if not nil. They stand for objects that cannot be read.
+	ingressClass *networkingv1.IngressClass
+	gatewayClass *gatewayv1.GatewayClass
+}
+
+// openCluster connects to the cluster; nothing is read before start.
+func openCluster(c clusterFlags, log *slog.Logger) (*liveCluster, error) {
+	config, err := watch.LoadConfig(c.kubeconfig, "")
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := watch.Open(watch.Options{
+		Config: config, Namespaces: c.watchNamespaces, SecretNamespaces: c.secretNamespaces, UserAgent: "fairlead/" + buildVersion(), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	clients, err := kubernetes.NewForConfig(cluster.Config())
+	if err != nil {
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
+	}
+	gateway, err := gatewayclient.NewForConfig(cluster.Config())
+	if err != nil {
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
+	}
+	l := &liveCluster{
+		Cluster: cluster, log: log, lead: c.leaderElection, namespace: c.namespace,
+		status:    status.New(status.Options{Kubernetes: clients, Gateway: gateway, Events: true, Log: log}),
+		provision: provision.New(provision.Options{Kubernetes: clients, Gateway: gateway, Log: log}),
+	}
+	if c.ingressClass != "" {
+		l.ingressClass = &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: c.ingressClass}, Spec: networkingv1.IngressClassSpec{Controller: compile.IngressController}}
+	}
+	if c.gatewayClass != "" {
+		l.gatewayClass = &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: c.gatewayClass}, Spec: gatewayv1.GatewayClassSpec{ControllerName: compile.GatewayController}}
+	}
+	return l, nil
+}
+
+// Read implements reader.
+func (l *liveCluster) Read() (*object.Snapshot, []manifest.Issue) {
+	snap := l.Cluster.Read()
+	if l.ingressClass == nil && l.gatewayClass == nil {
+		return snap, nil
+	}
+	only := *snap
+	if c := l.ingressClass; c != nil {
+		only.IngressClasses = map[string]*networkingv1.IngressClass{c.Name: cmp.Or(snap.IngressClasses[c.Name], c)}
+	}
+	if c := l.gatewayClass; c != nil {
+		only.GatewayClasses = map[string]*gatewayv1.GatewayClass{c.Name: cmp.Or(snap.GatewayClasses[c.Name], c)}
+	}
+	return &only, nil
+}
+
+// installed is told what is being served from now on. The writers keep the newest, and write it when this process leads.
+func (l *liveCluster) installed(snapshot *object.Snapshot, result compile.Result) {
+	l.provision.Offer(result.Infrastructure)
+	l.status.Offer(snapshot, result.Status, result.Problems)
+}
+
+// write lets the leader write status and Services until ctx ends. Losing the lead stops the writing and nothing else.
+func (l *liveCluster) write(ctx context.Context) {
+	if !l.lead {
+		l.asLeader(ctx)
+		return
+	}
+	for ctx.Err() == nil {
+		if err := watch.Lead(ctx, watch.LeaderOptions{Config: l.Config(), Namespace: l.namespace, Log: l.log}, l.asLeader); err != nil && ctx.Err() == nil {
+			l.log.Error("taking part in the election of a leader failed; will try again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+			}
+		}
+	}
+}
+
+// asLeader writes what was offered and what is offered until the lead ends.
+func (l *liveCluster) asLeader(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { l.provision.Run(ctx) })
+	wg.Go(func() { l.status.Run(ctx) })
+	wg.Wait()
+}
+
+// serveCluster serves what a cluster holds until ctx ends or a signal arrives.
+func serveCluster(ctx context.Context, o serveOptions, set settings, out, errOut io.Writer) error {
+	var err error
+	if set.compile, err = o.cluster.options(set.compile, o.gatewayAddresses == hostAddresses); err != nil {
+		return err
+	}
+	log := newLogger(o, errOut)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	live, err := openCluster(o.cluster, log)
+	if err != nil {
+		return err
+	}
+	defer live.Close()
+	return serve(ctx, o, set, live, out, errOut, nil)
+}
