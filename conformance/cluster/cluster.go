@@ -143,6 +143,20 @@ func (c *Cluster) AddImage(ctx context.Context, name string, image Image) error 
 	return nil
 }
 
+// FairleadImage is the image that AddFairlead makes.
+const FairleadImage = "localhost/fairlead:dev"
+
+// AddFairlead builds Fairlead from a checkout and gives it to the nodes as FairleadImage.
+func (c *Cluster) AddFairlead(ctx context.Context, checkout string) error {
+	binary := filepath.Join(c.State, "fairlead")
+	if err := (program{name: "fairlead", pkg: "./cmd/fairlead", ldflag: "-X main.version=dev"}).build(ctx, checkout, binary); err != nil {
+		return err
+	}
+	return c.AddImage(ctx, "fairlead", Image{
+		Tags: []string{FairleadImage}, Files: map[string]string{"/fairlead": binary}, Entrypoint: []string{"/fairlead"}, User: "65532",
+	})
+}
+
 // startInit starts this very program again as the first process of new namespaces.
 func (c *Cluster) startInit() (*os.Process, error) {
 	self, err := os.Executable()

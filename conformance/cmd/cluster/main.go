@@ -4,6 +4,7 @@
 //	cluster down               end it; nothing stays but the built programs
 //	cluster kubectl ARG...     run kubectl in it
 //	cluster sh COMMAND...      run any command in it
+//	cluster image              build Fairlead from this checkout and give it to the nodes as localhost/fairlead:dev
 //
 // The environment variable FAIRLEAD_CLUSTER names the folder of its files and logs, if it is not the one in the cache; several clusters can run at once.
 package main
@@ -36,7 +37,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("want up, down, kubectl or sh")
+		return errors.New("want up, down, image, kubectl or sh")
 	}
 	switch args[0] {
 	case "init", "supervise":
@@ -58,6 +59,11 @@ func run(args []string) error {
 		return c.Down()
 	case "up":
 		return up(ctx, c, tools, cache)
+	case "image":
+		if c.Bin, err = cluster.BinDir(tools, cache); err != nil {
+			return err
+		}
+		return c.AddFairlead(ctx, filepath.Join(tools, "..", ".."))
 	case "kubectl", "sh":
 		if c.Bin, err = cluster.BinDir(tools, cache); err != nil {
 			return err
@@ -75,7 +81,7 @@ func run(args []string) error {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return cmd.Run()
 	}
-	return fmt.Errorf("%q is not up, down, kubectl or sh", args[0])
+	return fmt.Errorf("%q is not up, down, image, kubectl or sh", args[0])
 }
 
 func up(ctx context.Context, c *cluster.Cluster, tools, cache string) (err error) {

@@ -1,0 +1,91 @@
+{{/* The rules of the roles: what Fairlead uses, and nothing else. */}}
+
+{{/* What it reads and writes of the namespaces that it serves. Objects with a status are read again when it is written. */}}
+{{- define "fairlead.rules.served" -}}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses/status]
+  verbs: [patch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways, httproutes]
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways/status, httproutes/status]
+  verbs: [patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{ include "fairlead.rules.services" . }}
+{{- end -}}
+
+{{/* Services lead to backends, and tell the addresses of Fairlead and of Gateways. Those of Gateways it makes: see serviceguard.yaml, too. */}}
+{{- define "fairlead.rules.services" -}}
+- apiGroups: [""]
+  resources: [services]
+  verbs: [{{ if include "fairlead.provisions" . }}get, list, watch, create, patch, delete{{ else }}list, watch{{ end }}]
+{{- end -}}
+
+{{/* Certificates, and whatever else a Secret may hold: RBAC does not know types. */}}
+{{- define "fairlead.rules.secrets" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{/* What is in no namespace. */}}
+{{- define "fairlead.rules.cluster" -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [ingressclasses]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gatewayclasses]
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gatewayclasses/status]
+  verbs: [patch]
+{{- end -}}
+
+{{/* What it needs in its own namespace beyond what it may do in those that it serves; nothing, perhaps. */}}
+{{- define "fairlead.rules.own" -}}
+{{- if .Values.leaderElection }}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, update]
+{{- end }}
+{{- if and .Values.watchNamespaces (not (has .Release.Namespace .Values.watchNamespaces)) }}
+{{ include "fairlead.rules.services" . }}
+{{- end }}
+{{- end -}}
+
+{{/* A binding to Fairlead's account. Takes a list: the root, Role or ClusterRole, the role's name, and the namespace of the binding or "". */}}
+{{- define "fairlead.binding" -}}
+{{- $root := index . 0 -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ index . 1 }}Binding
+metadata:
+  name: {{ index . 2 }}
+  {{- with index . 3 }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "fairlead.labels" $root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ index . 1 }}
+  name: {{ index . 2 }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "fairlead.serviceAccountName" $root }}
+    namespace: {{ $root.Release.Namespace }}
+{{- end -}}
