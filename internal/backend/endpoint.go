@@ -1,8 +1,10 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"net"
@@ -179,10 +181,65 @@ type conn struct {
 	fd        syscall.RawConn
 	sent      atomic.Int64 // bytes written
 	closed    atomic.Bool
+
+	expects atomic.Uint32 // expectsHead or expectsBodyless, after a request was written and until its response begins
+	spoilt  bool          // something followed a response that has no body; owned by the goroutine that reads
+}
+
+// What a connection expects to read next.
+const (
+	expectsHead     = 1 // the head of a response
+	expectsBodyless = 2 // the same, of a response to HEAD
+)
+
+var errSpoilt = errors.New("endpoint sent more than its response")
+
+// Read cuts a connection off when bytes follow a response that has no body (204, 304, or any to HEAD). net/http would notice, but only after it has offered the
+// connection to the next request, which may belong to somebody else and would take the bytes for its answer.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.spoilt {
+		return 0, errSpoilt
+	}
+	n, err := c.Conn.Read(p)
+	if expects := c.expects.Load(); expects != 0 && n > 0 && !bytes.HasPrefix(p[:n], []byte("HTTP/1.1 1")) {
+		c.expects.Store(0)
+		if end := endOfBodyless(p[:n], expects); end < n {
+			c.spoilt = true
+			return end, nil
+		}
+	}
+	return n, err
+}
+
+// endOfBodyless returns where a response ends that is known to have no body; it is the length of p for any other.
+func endOfBodyless(p []byte, expects uint32) int {
+	if expects != expectsBodyless && !bytes.HasPrefix(p, []byte("HTTP/1.1 204")) && !bytes.HasPrefix(p, []byte("HTTP/1.1 304")) {
+		return len(p)
+	}
+	if i := bytes.Index(p, []byte("\r\n\r\n")); i >= 0 {
+		return i + 4
+	}
+	return len(p)
+}
+
+// expect notes that a request was written, if that is what p is, so that Read knows what comes next.
+func (c *conn) expect(p []byte) {
+	if !c.exclusive || c.endpoint.secure() {
+		return // several requests at a time, or nothing that can be read here
+	}
+	if line, _, ok := bytes.Cut(p, []byte("\r\n")); !ok || !bytes.HasSuffix(line, []byte(" HTTP/1.1")) {
+		return
+	}
+	if bytes.HasPrefix(p, []byte("HEAD ")) {
+		c.expects.Store(expectsBodyless)
+	} else {
+		c.expects.Store(expectsHead)
+	}
 }
 
 // Write counts what is written, so that a request can be known not to have been sent at all.
 func (c *conn) Write(p []byte) (int, error) {
+	c.expect(p)
 	n, err := c.Conn.Write(p)
 	c.sent.Add(int64(n))
 	return n, err

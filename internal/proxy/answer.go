@@ -151,7 +151,9 @@ func (x *exchange) account() {
 		}
 		m.Unmatched(name, x.entry.Reason)
 	} else {
-		x.rule.metrics(m).Done(status, x.in.Method, x.in.Proto, d, in, x.reply.bytes)
+		c := x.rule.metrics(m)
+		c.Done(status, x.in.Method, x.in.Proto, d, in, x.reply.bytes)
+		c.Answered(x.entry.Reason)
 	}
 	x.accountBackend()
 	if x.h.proxy.opt.AccessLog != nil {

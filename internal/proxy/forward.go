@@ -177,6 +177,9 @@ func modifyResponse(res *http.Response) error {
 		}
 	}
 	change(h, x.backend.plan.response)
+	if _, ok := h["Content-Type"]; !ok {
+		x.reply.Header()["Content-Type"] = nil // or net/http guesses one from the body
+	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.serveUpgraded(res)
 	}

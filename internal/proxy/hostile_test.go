@@ -191,3 +191,16 @@ func TestMalformedBodies(t *testing.T) {
 		}
 	}
 }
+
+// A type that the backend did not name is not guessed from the body.
+func TestContentTypeIsNotInvented(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		addr := serveRaw(t, func(c net.Conn, _ *bufio.Reader) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
+		})
+		r := newRig(t, m, one(service("web", route.HTTP), addr))
+		if a := r.get("/"); a.body != "<html>" || a.Header["Content-Type"] != nil {
+			t.Errorf("got %q with the type %q", a.body, a.Header["Content-Type"])
+		}
+	})
+}

@@ -105,6 +105,9 @@ type frameConn struct {
 
 // Read implements net.Conn.
 func (c *frameConn) Read(p []byte) (int, error) {
+	if c.client.closed.Load() {
+		return 0, net.ErrClosed // and what is in the buffer is not served any more
+	}
 	n, err := c.reader.Read(p)
 	if !c.begun && n >= c.in.skip {
 		// From now on there is always a frame within this time, because clients answer pings.

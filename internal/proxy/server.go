@@ -259,7 +259,7 @@ func (n *port) accept() {
 // How long a socket that is about to be closed waits for connections that are in its queue: one by one, and in all. The kernel resets those that are left.
 const (
 	acceptWait = 10 * time.Millisecond
-	acceptMost = time.Second
+	acceptMost = 100 * time.Millisecond
 )
 
 // acceptRest accepts what waits in the socket.

@@ -34,6 +34,7 @@ type Metrics struct {
 	requestBytes  *prometheus.CounterVec
 	responseBytes *prometheus.CounterVec
 	unmatched     *prometheus.CounterVec
+	answered      *prometheus.CounterVec
 
 	backendRequests    *prometheus.CounterVec
 	backendDuration    *prometheus.HistogramVec
@@ -97,6 +98,8 @@ func (m *Metrics) defineRequests() {
 		"listener", "route_kind", "route_namespace", "route_name")
 	m.requestBytes = m.counter("request_bytes_total", "Bytes of request bodies read from clients.", routeLabelNames...)
 	m.responseBytes = m.counter("response_bytes_total", "Bytes of response bodies written to clients.", routeLabelNames...)
+	m.answered = m.counter("answered_requests_total", "Requests of a route that Fairlead answered itself, in place of a backend, by reason code.",
+		slices.Concat(routeLabelNames, []string{"reason"})...)
 	m.unmatched = m.counter("unmatched_requests_total", "Requests that no route got, by the reason code of the answer.", "listener", "reason")
 }
 

@@ -29,6 +29,7 @@ var (
 // exercise makes every metric have at least one series.
 func exercise(m *Metrics) {
 	m.Rule(shop).Done(200, "GET", "HTTP/2.0", time.Millisecond, 10, 20)
+	m.Rule(shop).Answered(route.RouteInvalid)
 	p := m.Pool("shop", "web", webPool)
 	p.Done(200, time.Millisecond)
 	p.Error(route.BackendReset)
@@ -181,35 +182,36 @@ func TestValues(t *testing.T) {
 	pool := `backend_namespace="shop",backend_port="80",backend_service="web"`
 	routes := `route_kind="HTTPRoute",route_name="web",route_namespace="shop"`
 	want := map[string]float64{
-		`fairlead_requests_total{code="200",listener="infra/gw/http",method="GET",protocol="HTTP/2",` + routes + `}`:           1,
-		`fairlead_request_duration_seconds{listener="infra/gw/http",` + routes + `}`:                                           1,
-		`fairlead_request_bytes_total{` + routes + `}`:                                                                         10,
-		`fairlead_response_bytes_total{` + routes + `}`:                                                                        20,
-		`fairlead_unmatched_requests_total{listener=":8080",reason="no-route"}`:                                                1,
-		`fairlead_backend_requests_total{` + pool + `,code="200",route_name="web",route_namespace="shop"}`:                     1,
-		`fairlead_backend_duration_seconds{backend_namespace="shop",backend_service="web"}`:                                    1,
-		`fairlead_backend_connect_duration_seconds{backend_namespace="shop",backend_service="web"}`:                            1,
-		`fairlead_backend_connections_total{` + pool + `,result="ok"}`:                                                         1,
-		`fairlead_backend_connections_total{` + pool + `,result="error"}`:                                                      1,
-		`fairlead_backend_retries_total{` + pool + `}`:                                                                         1,
-		`fairlead_backend_errors_total{` + pool + `,reason="backend-reset"}`:                                                   1,
-		`fairlead_backend_ejections_total{` + pool + `}`:                                                                       1,
-		`fairlead_backend_endpoints{` + pool + `}`:                                                                             3,
-		`fairlead_backend_healthy_endpoints{` + pool + `}`:                                                                     2,
-		`fairlead_connections{listener=":8080",state="http"}`:                                                                  0,
-		`fairlead_connections{listener=":8080",state="upgraded"}`:                                                              1,
-		`fairlead_connections_total{listener=":8080"}`:                                                                         1,
-		`fairlead_requests_in_flight{listener=":8080"}`:                                                                        1,
-		`fairlead_tls_handshakes_total{listener=":8080",result="ok",resumed="false",version="1.3"}`:                            1,
-		`fairlead_config_generation{}`:                                                                                         7,
-		`fairlead_config_last_success_timestamp_seconds{}`:                                                                     1700000000,
-		`fairlead_config_build_duration_seconds{}`:                                                                             1,
-		`fairlead_config_objects{kind="HTTPRoute",state="accepted"}`:                                                           3,
-		`fairlead_config_problems{severity="error"}`:                                                                           1,
-		`fairlead_certificate_not_after_timestamp_seconds{cert_namespace="shop",cert_secret="tls",source="secret"}`:            1800000000,
-		`fairlead_certificate_info{cert_namespace="shop",cert_secret="tls",issuer="Test CA",key_type="ECDSA",source="secret"}`: 1,
-		`fairlead_access_log_dropped_total{}`:                                                                                  0,
-		`fairlead_access_log_errors_total{}`:                                                                                   0,
+		`fairlead_requests_total{code="200",listener="infra/gw/http",method="GET",protocol="HTTP/2",` + routes + `}`:              1,
+		`fairlead_request_duration_seconds{listener="infra/gw/http",` + routes + `}`:                                              1,
+		`fairlead_request_bytes_total{` + routes + `}`:                                                                            10,
+		`fairlead_response_bytes_total{` + routes + `}`:                                                                           20,
+		`fairlead_unmatched_requests_total{listener=":8080",reason="no-route"}`:                                                   1,
+		`fairlead_backend_requests_total{` + pool + `,code="200",route_name="web",route_namespace="shop"}`:                        1,
+		`fairlead_backend_duration_seconds{backend_namespace="shop",backend_service="web"}`:                                       1,
+		`fairlead_backend_connect_duration_seconds{backend_namespace="shop",backend_service="web"}`:                               1,
+		`fairlead_backend_connections_total{` + pool + `,result="ok"}`:                                                            1,
+		`fairlead_backend_connections_total{` + pool + `,result="error"}`:                                                         1,
+		`fairlead_backend_retries_total{` + pool + `}`:                                                                            1,
+		`fairlead_backend_errors_total{` + pool + `,reason="backend-reset"}`:                                                      1,
+		`fairlead_backend_ejections_total{` + pool + `}`:                                                                          1,
+		`fairlead_backend_endpoints{` + pool + `}`:                                                                                3,
+		`fairlead_backend_healthy_endpoints{` + pool + `}`:                                                                        2,
+		`fairlead_connections{listener=":8080",state="http"}`:                                                                     0,
+		`fairlead_connections{listener=":8080",state="upgraded"}`:                                                                 1,
+		`fairlead_connections_total{listener=":8080"}`:                                                                            1,
+		`fairlead_requests_in_flight{listener=":8080"}`:                                                                           1,
+		`fairlead_tls_handshakes_total{listener=":8080",result="ok",resumed="false",version="1.3"}`:                               1,
+		`fairlead_config_generation{}`:                                                                                            7,
+		`fairlead_config_last_success_timestamp_seconds{}`:                                                                        1700000000,
+		`fairlead_config_build_duration_seconds{}`:                                                                                1,
+		`fairlead_config_objects{kind="HTTPRoute",state="accepted"}`:                                                              3,
+		`fairlead_config_problems{severity="error"}`:                                                                              1,
+		`fairlead_certificate_not_after_timestamp_seconds{cert_namespace="shop",cert_secret="tls",source="secret"}`:               1800000000,
+		`fairlead_certificate_info{cert_namespace="shop",cert_secret="tls",issuer="Test CA",key_type="ECDSA",source="secret"}`:    1,
+		`fairlead_access_log_dropped_total{}`:                                                                                     0,
+		`fairlead_answered_requests_total{reason="route-invalid",route_kind="HTTPRoute",route_name="web",route_namespace="shop"}`: 1,
+		`fairlead_access_log_errors_total{}`:                                                                                      0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("series differ (-want +got):\n%s", diff)
@@ -327,6 +329,7 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 	blogPool := route.PoolKey{Namespace: "blog", Service: "web", Port: 80}
 	for _, l := range []RuleLabels{shop, other} {
 		m.Rule(l).Done(200, "GET", "HTTP/1.1", time.Second, 1, 1)
+		m.Rule(l).Answered(route.NoBackend)
 	}
 	for _, k := range []route.PoolKey{webPool, blogPool} {
 		p := m.Pool(k.Namespace, "web", k)
@@ -358,8 +361,8 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 		return blog, listener
 	}
 	blog, listener := count()
-	if blog != 14 || listener != 6 {
-		t.Fatalf("%d series of blog and %d of :443 before Keep, want 14 and 6", blog, listener)
+	if blog != 15 || listener != 6 {
+		t.Fatalf("%d series of blog and %d of :443 before Keep, want 15 and 6", blog, listener)
 	}
 	m.Keep([]RuleLabels{shop}, []PoolLabels{{"shop", "web", webPool}}, ":80")
 	if b, l := count(); b != blog || l != listener {

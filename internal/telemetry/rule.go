@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 // RuleLabels names the route that a rule came from and the listener that it is attached to. All rules of a route on a listener share their series.
@@ -64,6 +66,16 @@ func (r *RuleMetrics) Done(code int, method, proto string, d time.Duration, in, 
 	r.route.transferred(in, out)
 }
 
+// Answered counts one request that Fairlead answered itself, for that reason; Done counts it too. It allocates only when it meets a reason for the first time.
+func (r *RuleMetrics) Answered(reason route.Reason) {
+	if r == nil || reason == "" {
+		return
+	}
+	if c := r.route.answered.get(reasonIndex(reason)); c != nil {
+		c.Inc()
+	}
+}
+
 func (r *RuleMetrics) create(key uint32) prometheus.Counter {
 	return r.m.requests.WithLabelValues(r.values(key)...)
 }
@@ -85,8 +97,9 @@ func (r *RuleMetrics) drop() {
 
 // routeMetrics is what a route's listeners share.
 type routeMetrics struct {
-	m   *Metrics
-	key routeKey
+	m        *Metrics
+	key      routeKey
+	answered counters // by reason
 	lazy[transfer]
 }
 
@@ -95,6 +108,9 @@ type transfer struct{ in, out prometheus.Counter }
 func (m *Metrics) routeMetrics(k routeKey) *routeMetrics {
 	return m.routes.get(k, func() *routeMetrics {
 		r := &routeMetrics{m: m, key: k}
+		r.answered.create = func(reason uint32) prometheus.Counter {
+			return m.answered.WithLabelValues(k.kind, k.namespace, k.name, reasonText(reason))
+		}
 		r.create = func() transfer {
 			return transfer{
 				in:  m.requestBytes.WithLabelValues(k.kind, k.namespace, k.name),
@@ -114,6 +130,9 @@ func (r *routeMetrics) transferred(in, out int64) {
 
 // drop implements holder.
 func (r *routeMetrics) drop() {
+	r.answered.drop(func(reason uint32) {
+		r.m.answered.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name, reasonText(reason))
+	})
 	r.lazy.drop(func() {
 		r.m.requestBytes.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name)
 		r.m.responseBytes.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name)
