@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -81,7 +83,7 @@ func readGolden(t *testing.T, name string) *golden {
 		if !ok {
 			continue
 		}
-		for _, word := range strings.Fields(words) {
+		for word := range strings.FieldsSeq(words) {
 			key, value, _ := strings.Cut(word, "=")
 			switch key {
 			case "port-map":
@@ -188,9 +190,7 @@ func (g *golden) serve(t *testing.T) (asked int) {
 // joinPorts maps what the directory maps, and everything else, to the ports of this run.
 func joinPorts(golden, here map[uint16]uint16) map[uint16]uint16 {
 	out := map[uint16]uint16{}
-	for from, to := range here {
-		out[from] = to
-	}
+	maps.Copy(out, here)
 	for from, to := range golden {
 		if here[to] != 0 {
 			out[from] = here[to]
@@ -296,8 +296,10 @@ func (q goldenRequest) send(t *testing.T, portMap, ports map[uint16]uint16, fore
 func (q goldenRequest) do(address string) (answer, error) {
 	tr := &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{ServerName: q.url.Hostname(), InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, //nolint:gosec // certificates are not what is tested
-		Dial:              func(network, _ string) (net.Conn, error) { return net.DialTimeout(network, address, 5*time.Second) },
+		TLSClientConfig:   &tls.Config{ServerName: q.url.Hostname(), InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, // certificates are not what is tested
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
+		},
 	}
 	u := *q.url
 	req := &http.Request{Method: q.method, URL: &u, Host: q.url.Host, Header: q.header.Clone()}
