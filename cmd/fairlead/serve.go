@@ -99,15 +99,19 @@ type server struct {
 	adminAt  net.Addr                         // nil without an admin address
 
 	generation int
+	installed  time.Time        // when the last table was
 	snapshot   *object.Snapshot // the one that is installed
 	seen       map[string]bool  // problems that were logged and are still there
 	ready      atomic.Bool
 	stopping   atomic.Bool
-	result     atomic.Pointer[installed]
+	result     atomic.Pointer[shown]
 }
 
-// installed is what the admin pages show.
-type installed struct {
+// poolLinger is how long pools outlive the last table that named them.
+const poolLinger = 5 * time.Second
+
+// shown is what the admin pages show.
+type shown struct {
 	snapshot *object.Snapshot
 	result   compile.Result
 	issues   []manifest.Issue
@@ -226,6 +230,9 @@ func (s *server) follow(ctx context.Context) {
 		}
 	})
 	defer wg.Wait()
+	// A request may still be on its way from the table before this one into a pool that only that table named, so such pools are let go of a little later.
+	letGo := time.NewTicker(poolLinger)
+	defer letGo.Stop()
 	recheck := time.NewTicker(time.Hour) // certificates expire without anybody changing them
 	defer recheck.Stop()
 	for {
@@ -233,6 +240,11 @@ func (s *server) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-letGo.C:
+			if time.Since(s.installed) >= poolLinger {
+				s.backends.Install(s.result.Load().result.Table.Pools)
+			}
+			continue
 		case <-recheck.C:
 			s.snapshot = nil
 		}
@@ -263,9 +275,8 @@ func (s *server) apply() error {
 	s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(pools)))
 	s.certs.Install(result.Certificates)
 	err := s.proxy.Install(result.Table)
-	s.backends.Install(result.Table.Pools)
 	s.metrics.KeepTable(result.Table)
-	s.snapshot = snap
+	s.snapshot, s.installed = snap, time.Now()
 	s.generation++
 	s.tell(result)
 	s.measure(result, issues, begun)
@@ -314,7 +325,7 @@ func (s *server) ownAddresses() []netip.AddrPort {
 
 // publish makes a result visible to the admin pages and logs what is wrong with it, each problem once for as long as it lasts.
 func (s *server) publish(result compile.Result, issues []manifest.Issue) {
-	s.result.Store(&installed{snapshot: s.snapshot, result: result, issues: issues})
+	s.result.Store(&shown{snapshot: s.snapshot, result: result, issues: issues})
 	seen := map[string]bool{}
 	for _, f := range findings(s.snapshot, result, issues) {
 		text := f.String()
@@ -372,11 +383,11 @@ func (s *server) admin(address string, demo *demo) (func(), error) {
 		Build:        "fairlead " + buildVersion(),
 		Ready:        s.readiness,
 		Gatherer:     s.metrics.Gatherer(),
-		Table:        func() string { return s.shown().result.Table.String() },
+		Table:        func() string { return s.shows().result.Table.String() },
 		Explain:      s.explain,
 		Backends:     func() any { return s.backends.Status() },
 		Certificates: func() any { return s.certs.List() },
-		Problems:     func() any { in := s.shown(); return findings(in.snapshot, in.result, in.issues) },
+		Problems:     func() any { in := s.shows(); return findings(in.snapshot, in.result, in.issues) },
 		Demo:         demo.control(),
 		Log:          s.log,
 	}))
@@ -399,12 +410,12 @@ func (s *server) readiness() (bool, string) {
 	return false, "no table is being served"
 }
 
-// shown is what the admin pages show; before the first table an empty one.
-func (s *server) shown() *installed {
+// shows returns what the admin pages show; before the first table an empty one.
+func (s *server) shows() *shown {
 	if in := s.result.Load(); in != nil {
 		return in
 	}
-	return &installed{snapshot: &object.Snapshot{}, result: compile.Compile(&object.Snapshot{}, s.set.compile)}
+	return &shown{snapshot: &object.Snapshot{}, result: compile.Compile(&object.Snapshot{}, s.set.compile)}
 }
 
 // explain answers /debug/explain from the table that is being served.
@@ -414,7 +425,7 @@ func (s *server) explain(q admin.Question) (string, error) {
 		return "", err
 	}
 	var text strings.Builder
-	in := s.shown()
+	in := s.shows()
 	_, err = explain(&text, in.snapshot, s.set.compile, in.result, parsed)
 	return text.String(), err
 }

@@ -225,12 +225,12 @@ func TestWebSocketTimeouts(t *testing.T) {
 		}
 	})
 	w := one(service("web", route.HTTP), addr)
-	w.rules[0].Timeouts = route.Timeouts{Request: 100 * time.Millisecond, Backend: 100 * time.Millisecond}
-	r := newRig(t, h1, w, limited(func(l *Limits) { l.TunnelIdle = 200 * time.Millisecond }))
+	w.rules[0].Timeouts = route.Timeouts{Request: 300 * time.Millisecond, Backend: 300 * time.Millisecond}
+	r := newRig(t, h1, w, limited(func(l *Limits) { l.TunnelIdle = time.Second }))
 	c := r.dial()
 	_, br := sendRaw(t, c, webSocketHead)
 	begun := time.Now()
-	for time.Since(begun) < 400*time.Millisecond { // as long as something passes
+	for time.Since(begun) < 700*time.Millisecond { // as long as something passes
 		_, _ = c.Write([]byte{'x'})
 		if _, err := br.ReadByte(); err != nil {
 			t.Fatalf("after %v: %v", time.Since(begun), err)
