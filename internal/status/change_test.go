@@ -257,6 +257,21 @@ func TestRouteKeepsWithinTheLimitOfParents(t *testing.T) {
 	}
 }
 
+func TestRouteTakesTheRoomThatItsOwnEntriesLeave(t *testing.T) {
+	a := newAPI(t)
+	have := []string{entryOf(ours, "old", jsonCond("Accepted=True Accepted I", before))}
+	for i := range 31 {
+		have = append(have, entryOf(theirs, fmt.Sprint(i)))
+	}
+	ref := a.put(routeJSON("r", 1, have...))
+	if c := apply(t, a, ref, parentsOf("new Accepted=True Accepted I")); len(c.problems) > 0 {
+		t.Errorf("problems: %v", c.problems)
+	}
+	if raw := a.raw(ref); strings.Contains(raw, `"old"`) || !strings.Contains(raw, `"new"`) {
+		t.Errorf("the status is %.200s ... %s", raw, raw[len(raw)-200:])
+	}
+}
+
 func gatewayJSON(status string) string {
 	return `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"namespace":"infra","name":"web","generation":2},"spec":{}` + status + `}`
 }
@@ -477,6 +492,7 @@ func TestIngress(t *testing.T) {
 		{"no addresses gets addresses", `,"status":{"loadBalancer":{}}`, status(ip), `{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}`, false},
 		{"the same is left alone", `,"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}`, status(ip), `{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}`, true},
 		{"others go", `,"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.9","ports":[{"port":1,"protocol":"TCP"}]}]}}`, status(ip), `{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}`, false},
+		{"another goes", `,"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.9"}]}}`, status(ip), `{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}`, false},
 		{"ports go", `,"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1","ports":[{"port":1,"protocol":"TCP"}]}]}}`, status(ip), `{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}`, false},
 		{"all go", `,"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.9"}]}}`, status(), `{"loadBalancer":{}}`, false},
 		{"none stays none", "", status(), "null", true},

@@ -261,9 +261,6 @@ func (l *loop) schedule(it *item, c *change, now time.Time) {
 	case it.gone && due.After(now):
 		l.move(it, idle)
 	case it.state != ready && due.After(now):
-		if it.state == asleep && it.due.Before(due) {
-			due = it.due // it is looked at again then
-		}
 		l.move(it, asleep)
 		it.due = due
 		l.wakeBy(due, now)

@@ -321,6 +321,40 @@ func TestWhatIsGoneIsNoTrouble(t *testing.T) {
 	})
 }
 
+func TestWhatIsCreatedAgainIsWrittenAtOnce(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		for range 5 {
+			r.a.put(routeJSON("r", 1))
+			r.write(wantR(acceptedR), 10*time.Millisecond)
+			if !strings.Contains(r.a.raw(routeR), ours) {
+				r.Error("there is no status")
+			}
+			r.a.remove(routeR)
+		}
+	})
+}
+
+// An API server that was set back to a backup has older versions than are known.
+func TestABackupIsBelievedAfterAWhile(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		for range 10 {
+			r.a.put(routeJSON("r", 1))
+		}
+		r.write(wantR(acceptedR), time.Second)
+		r.a.mu.Lock()
+		r.a.version = 0
+		r.a.mu.Unlock()
+		r.a.put(routeJSON("r", 1))
+		for range 3 {
+			r.write(wantR(acceptedR), time.Second)
+			time.Sleep(40 * time.Second)
+		}
+		if !strings.Contains(r.a.raw(routeR), ours) {
+			r.Error("there is no status")
+		}
+	})
+}
+
 func TestAnotherObjectOfTheSameNameIsNotWritten(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.a.put(routeJSON("r", 1, entryOf(theirs, "a")))
@@ -352,7 +386,7 @@ func TestOutage(t *testing.T) {
 				r.a.meet(func(*http.Request, []byte) *http.Response { return answer() })
 				r.w.Offer(r.a.snapshot(), want, nil)
 				time.Sleep(5 * time.Minute)
-				if n := r.a.total(); n < 20 || n > 60 {
+				if n := r.a.total(); n < 31 || n > 60 {
 					r.Errorf("a server that is not there was asked %d times in five minutes", n)
 				}
 				r.a.meet(nil)
@@ -534,6 +568,16 @@ func TestAGatewayIsWrittenPromptly(t *testing.T) {
 		news.Conditions[1] = cond("Programmed=False AddressNotUsable II", metav1.Time{})
 		offer(news) // more than a count: at once
 		attached("5")
+		// Nor is it written twice when the time comes at which the count would have been written.
+		offer(gatewayStatus(listenerStatus("web", 6)))
+		r.a.latency = time.Second
+		n := r.a.total()
+		news.Listeners[0].AttachedRoutes = 7
+		news.Conditions[1] = cond("Programmed=False NoResources II", metav1.Time{})
+		offer(news)
+		time.Sleep(3 * time.Second)
+		attached("7")
+		r.wantCalls(n + 1)
 	})
 }
 
@@ -579,6 +623,16 @@ func TestARivalIsNotFought(t *testing.T) {
 		if writes() != n+1 {
 			r.Error("news was not written")
 		}
+		// After a long peace the rival is no rival.
+		time.Sleep(time.Hour)
+		for range 3 {
+			r.a.edit(routeR, func(o map[string]any) { delete(o, "status") })
+			r.w.Offer(r.a.snapshot(), wantR("web Accepted=True Accepted II"), nil)
+			time.Sleep(1100 * time.Millisecond)
+		}
+		if got := writes() - n - 1; got != 3 {
+			r.Errorf("after a long peace, the status was written %d times, want 3", got)
+		}
 	})
 }
 
@@ -594,6 +648,21 @@ func TestWhatIsNotOursAnyMoreIsLeftAlone(t *testing.T) {
 		r.wantCalls(1)
 		r.a.edit(gateway, func(o map[string]any) { delete(o, "status") })
 		r.write(compile.Status{}, 2*time.Second)
+		r.wantCalls(1)
+	})
+}
+
+func TestWhatIsNotOursAnyMoreIsNotTriedAgain(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		gateway := r.a.put(gatewayJSON(""))
+		want := compile.Status{Gateways: map[object.Key]gatewayv1.GatewayStatus{gateway.Key(): gatewayStatus()}}
+		r.a.latency = time.Second
+		r.a.meet(func(*http.Request, []byte) *http.Response { return failure(403, metav1.StatusReasonForbidden, "no") })
+		snap := r.a.snapshot()
+		r.w.Offer(snap, want, nil)
+		time.Sleep(500 * time.Millisecond)
+		r.w.Offer(snap, compile.Status{}, nil) // while it is being written
+		time.Sleep(time.Minute)
 		r.wantCalls(1)
 	})
 }
@@ -718,11 +787,20 @@ func TestEvents(t *testing.T) {
 		if n := len(r.eventsOf("shop")); n != 3 {
 			r.Errorf("there are %d Events", n)
 		}
+		for range 12 { // it goes for a long time
+			time.Sleep(time.Minute)
+			offer()
+		}
+		offer(one)
+		r.wantCalls(4)
+		if n := len(r.eventsOf("shop")); n != 3 || r.announced(Known) != 1 {
+			r.Errorf("there are %d Events; %v", n, r.events)
+		}
 		r.stop()
 		r.run() // another leader
 		synctest.Wait()
 		offer(one)
-		if n := len(r.eventsOf("shop")); n != 3 || r.announced(Known) == 0 {
+		if n := len(r.eventsOf("shop")); n != 3 || r.announced(Known) != 2 {
 			r.Errorf("there are %d Events after a change of the leader; %v", n, r.events)
 		}
 	})
@@ -815,6 +893,24 @@ func TestEventsOutliveAnOutage(t *testing.T) {
 		r.wantCalls(n) // refused, and that is that
 		if r.announced(Refused) != 1 {
 			r.Errorf("results: %v", r.events)
+		}
+	})
+}
+
+// As long as status cannot be written, Events need not be tried.
+func TestEventsWaitForTheEndOfAnOutage(t *testing.T) {
+	inBubbleWith(t, Options{Events: true}, func(r *rig) {
+		r.a.put(routeJSON("r", 1))
+		r.a.meet(func(*http.Request, []byte) *http.Response { return hangUp })
+		r.w.Offer(r.a.snapshot(), wantR(acceptedR), []compile.Problem{problem(compile.Error, "x")})
+		time.Sleep(5 * time.Minute)
+		if n := r.a.count(http.MethodPost, ""); n > 2 {
+			r.Errorf("%d tries to create an Event during an outage", n)
+		}
+		r.a.meet(nil)
+		time.Sleep(time.Minute)
+		if n := len(r.eventsOf("shop")); n != 1 {
+			r.Errorf("%d Events after the outage", n)
 		}
 	})
 }
