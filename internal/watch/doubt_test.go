@@ -80,6 +80,43 @@ func TestLostObjectsComeBackAsEvents(t *testing.T) {
 	})
 }
 
+// What was lost and is half restored when it is listed again is still not all there is.
+func TestHalfRestored(t *testing.T) {
+	inBothModes(t, func(t *testing.T, a *fakeAPI) {
+		objs := shop(12)
+		a.put(objs...)
+		c := start(t, a, nil)
+		defer c.Close()
+		a.lose(everything)
+		advance(20 * time.Second)
+		a.put(objs[:2+3*8]...)
+		a.expire()
+		advance(20 * time.Second)
+		if s := c.Read(); len(s.Ingresses) != 12 || len(s.Services) != 12 || len(s.EndpointSlices) != 12 {
+			t.Errorf("lost: %v", text(s))
+		}
+		advance(time.Minute)
+		equal(t, c, a)
+	})
+}
+
+// Endpoints of Services that were deleted are no loss.
+func TestEndpointsOfNobodyAreNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFake(t)
+		a.put(shop(20)...)
+		c := start(t, a, nil)
+		defer c.Close()
+		for i := range 20 {
+			a.remove(service("shop", "s"+strconv.Itoa(i)))
+		}
+		synctest.Wait()
+		a.lose(func(path string, _ *stored) bool { return strings.HasSuffix(path, "/endpointslices") })
+		advance(10 * time.Second)
+		equal(t, c, a)
+	})
+}
+
 // After the time is up, the API server is believed, and what was deleted or made meanwhile is not forgotten.
 func TestEmptyListIsBelievedInTheEnd(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {

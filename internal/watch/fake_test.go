@@ -427,6 +427,10 @@ func (a *fakeAPI) write(w http.ResponseWriter, r *http.Request, c call) {
 func (a *fakeAPI) watch(w http.ResponseWriter, r *http.Request, c call) {
 	initial := c.get("sendInitialEvents") == "true"
 	a.mu.Lock()
+	if a.down { // since the connection was made
+		a.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
 	if initial && !a.streaming {
 		a.mu.Unlock()
 		status(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")

@@ -132,6 +132,7 @@ type health struct {
 	gap   time.Time // since when it has not been watched; zero while it is
 	begun bool      // nothing was heard yet since watching began
 	err   error     // the last one in this gap
+	no    bool      // the API server has refused the kind, or did not know it, in this gap
 	first *stream   // brings all that there is; nil once it has, or if nothing of the kind was tried since
 }
 
@@ -182,6 +183,8 @@ func (s *source) failed(ctx context.Context, err error) {
 	defer s.c.mu.Unlock()
 	orDefault(&s.health.gap, s.c.opt.Now())
 	s.health.err = err
+	s.health.no = s.health.no || apierrors.IsForbidden(err) || apierrors.IsNotFound(err)
+	s.c.settled(s.c.opt.Now())
 }
 
 // stale reports whether the source has been without a watch for longer than it takes to start the next, and since when. c.mu is held.
@@ -192,7 +195,7 @@ func (s *source) stale(now time.Time) (time.Time, bool) {
 
 // coming reports whether the source is not being watched but can be expected to be soon: there is no reason known that others do not share. c.mu is held.
 func (s *source) coming() bool {
-	return !s.health.gap.IsZero() && !apierrors.IsForbidden(s.health.err) && !apierrors.IsNotFound(s.health.err)
+	return !s.health.gap.IsZero() && !s.health.no
 }
 
 // returned is called before the first news after a gap are used. If other sources of the table are still to come, the table waits for them, because news of one

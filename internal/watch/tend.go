@@ -112,5 +112,8 @@ func (c *Cluster) trouble(now time.Time) (kinds map[string]bool, since time.Time
 			err = s.health.err
 		}
 	}
+	if err == nil {
+		err = errSlow
+	}
 	return kinds, since, err
 }

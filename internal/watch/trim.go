@@ -100,10 +100,11 @@ func shared(b *bool) *bool {
 func trimSlice(s *discoveryv1.EndpointSlice) {
 	s.Annotations, s.Generation = nil, 0 // among the annotations is one that changes with every change of a pod
 	dropOwners(s)
-	if service, ok := s.Labels[discoveryv1.LabelServiceName]; ok {
-		s.Labels = map[string]string{discoveryv1.LabelServiceName: service}
-	} else {
+	switch service, ok := s.Labels[discoveryv1.LabelServiceName]; {
+	case !ok:
 		s.Labels = nil
+	case len(s.Labels) > 1:
+		s.Labels = map[string]string{discoveryv1.LabelServiceName: service}
 	}
 	for i := range s.Endpoints {
 		trimEndpoint(&s.Endpoints[i])

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -457,6 +458,68 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// Something between us and the API server closes every connection before there is an answer.
+func TestConnectionsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFake(t)
+		a.put(oneOfEach()...)
+		var closing atomic.Bool
+		config := a.config()
+		config.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			if closing.Load() {
+				return nil, io.EOF
+			}
+			return a.RoundTrip(r)
+		})
+		c := start(t, a, func(o *Options) { o.Config = config })
+		defer c.Close()
+		advance(time.Minute)
+		closing.Store(true)
+		went := time.Now()
+		a.cut()
+		for range 30 {
+			advance(10 * time.Second)
+			for kind, since := range c.Stale() {
+				if d := since.Sub(went); d > time.Second {
+					t.Fatalf("%s was taken for watched %v after the end", kind, d)
+				}
+			}
+			if n := len(c.Stale()); n != 10 {
+				t.Fatalf("%d stale kinds", n)
+			}
+		}
+		closing.Store(false)
+		advance(30 * time.Second)
+		equal(t, c, a)
+		if len(c.Stale()) != 0 {
+			t.Errorf("stale: %v", c.Stale())
+		}
+	})
+}
+
+// A watch that goes on for longer than it was asked for, with nothing to hear, is not trusted for ever.
+func TestEndlessWatch(t *testing.T) {
+	inBothModes(t, func(t *testing.T, a *fakeAPI) {
+		c := start(t, a, nil)
+		defer c.Close()
+		synctest.Wait()
+		a.took()
+		advance(4 * time.Minute)
+		for request := range count(a.took()) {
+			if request != "discover " {
+				t.Errorf("a quiet watch was not left alone: %s", request)
+			}
+		}
+		advance(6*time.Minute + 2*graceTime) // asked for are five to ten
+		asked := a.took()
+		for _, k := range c.kinds {
+			if n := count(asked)["watch "+k.name]; k.open != nil && n == 0 {
+				t.Errorf("%s was not watched anew in ten minutes", k.name)
+			}
+		}
+	})
+}
+
 // K2: an API server that accepts requests and never answers.
 func TestSilentServer(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
@@ -540,6 +603,40 @@ func TestRefusedWhileRunning(t *testing.T) {
 		a.set(func() { a.fault = nil })
 		advance(settleTime)
 		equal(t, c, a)
+	})
+}
+
+// A kind that is refused does not keep the others waiting after an outage.
+func TestRefusedKindIsNotAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFake(t)
+		a.put(oneOfEach()...)
+		c := start(t, a, nil)
+		defer c.Close()
+		a.set(func() {
+			a.fault = func(w http.ResponseWriter, r *http.Request) bool {
+				return parseCall(r).kind == "ingresses" && refuse(metav1.StatusReasonForbidden, http.StatusForbidden)(w, r)
+			}
+			a.streams++
+		})
+		advance(time.Minute)
+		a.stop(true)
+		advance(time.Second)
+		a.stop(false)
+		advance(30 * time.Second)
+		for name := range 5 {
+			a.stop(true)
+			advance(5 * time.Second)
+			a.put(service("shop", strconv.Itoa(name)))
+			a.stop(false)
+			for len(c.Stale()) > 1 {
+				advance(10 * time.Millisecond)
+			}
+			if n := len(c.Read().Services); n != 2+name {
+				t.Errorf("%d Services when all but the refused kind are back, want %d", n, 2+name)
+			}
+			advance(time.Minute)
+		}
 	})
 }
 
