@@ -114,7 +114,7 @@ const poolLinger = 5 * time.Second
 type shown struct {
 	snapshot *object.Snapshot
 	result   compile.Result
-	issues   []manifest.Issue
+	found    []finding
 }
 
 // serve runs until ctx ends or a signal arrives, then drains. demo, if not nil, is told once the first table serves and may extend the admin pages.
@@ -262,7 +262,7 @@ func (s *server) apply() error {
 		s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(prev.result.Table.Pools)))
 		s.snapshot = snap
 		s.tell(prev.result)
-		s.publish(prev.result, issues)
+		s.publish(prev.result, findings(snap, prev.result, issues))
 		return nil
 	}
 	result := compile.Compile(snap, s.set.compile)
@@ -279,8 +279,9 @@ func (s *server) apply() error {
 	s.snapshot, s.installed = snap, time.Now()
 	s.generation++
 	s.tell(result)
-	s.measure(result, issues, begun)
-	s.publish(result, issues)
+	found := findings(snap, result, issues)
+	s.measure(result, found, begun)
+	s.publish(result, found)
 	if s.listening(result.Table) || err == nil {
 		s.ready.Store(true)
 	}
@@ -324,10 +325,10 @@ func (s *server) ownAddresses() []netip.AddrPort {
 }
 
 // publish makes a result visible to the admin pages and logs what is wrong with it, each problem once for as long as it lasts.
-func (s *server) publish(result compile.Result, issues []manifest.Issue) {
-	s.result.Store(&shown{snapshot: s.snapshot, result: result, issues: issues})
+func (s *server) publish(result compile.Result, found []finding) {
+	s.result.Store(&shown{snapshot: s.snapshot, result: result, found: found})
 	seen := map[string]bool{}
-	for _, f := range findings(s.snapshot, result, issues) {
+	for _, f := range found {
 		text := f.String()
 		if seen[text] = true; !s.seen[text] && f.Severity != string(compile.Note) {
 			s.log.Warn("problem in an object", "origin", f.Origin, "where", f.where(), "field", f.Field, "code", f.Code, "problem", f.Message)
@@ -387,7 +388,7 @@ func (s *server) admin(address string, demo *demo) (func(), error) {
 		Explain:      s.explain,
 		Backends:     func() any { return s.backends.Status() },
 		Certificates: func() any { return s.certs.List() },
-		Problems:     func() any { in := s.shows(); return findings(in.snapshot, in.result, in.issues) },
+		Problems:     func() any { return s.shows().found },
 		Demo:         demo.control(),
 		Log:          s.log,
 	}))
@@ -415,7 +416,7 @@ func (s *server) shows() *shown {
 	if in := s.result.Load(); in != nil {
 		return in
 	}
-	return &shown{snapshot: &object.Snapshot{}, result: compile.Compile(&object.Snapshot{}, s.set.compile)}
+	return &shown{found: []finding{}, snapshot: &object.Snapshot{}, result: compile.Compile(&object.Snapshot{}, s.set.compile)}
 }
 
 // explain answers /debug/explain from the table that is being served.
@@ -431,9 +432,9 @@ func (s *server) explain(q admin.Question) (string, error) {
 }
 
 // measure tells the metrics what was installed, and has them forget what is gone.
-func (s *server) measure(result compile.Result, issues []manifest.Issue, begun time.Time) {
+func (s *server) measure(result compile.Result, found []finding, begun time.Time) {
 	problems := map[string]int{string(compile.Error): 0, string(compile.Warning): 0, string(compile.Note): 0}
-	for _, f := range findings(s.snapshot, result, issues) {
+	for _, f := range found {
 		problems[f.Severity]++
 	}
 	s.metrics.Config(telemetry.ConfigStatus{Generation: s.generation, Installed: time.Now(), Built: time.Since(begun), Objects: objectStates(s.snapshot, result), Problems: problems})
