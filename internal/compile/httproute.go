@@ -3,11 +3,8 @@ package compile
 import (
 	"fmt"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -30,49 +27,17 @@ func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index map
 	if len(attachments) == 0 {
 		return
 	}
-	r := &httpRoute{compiler: c, obj: obj, ref: ref}
+	r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, obj: obj}
 	r.compile()
-	accepted := r.accepted()
-	r.place(attachments, accepted.ok())
-	r.writeStatus(attachments, accepted)
-}
-
-// routeHostnames returns the hostnames of a route in lower case, without those that are none. When none is left, there is none: the route must not become one
-// for all hosts.
-func (c *compiler) routeHostnames(ref object.Ref, in []gatewayv1.Hostname) []string {
-	if len(in) == 0 {
-		return anyHostname
-	}
-	c.checkLimit(ref, "spec.hostnames", len(in), 16)
-	out := make([]string, 0, len(in))
-	for i, h := range in {
-		name, err := cleanHostname(string(h), true)
-		if err != nil {
-			c.problems.add(Error, ref, indexed("spec.hostnames", i), "InvalidHostname", "the hostname %v; it is ignored", err)
-		} else if !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
+	r.place(attachments)
+	set(&c.status.HTTPRoutes, ref.Key(), gatewayv1.HTTPRouteStatus{RouteStatus: c.routeStatus(&r.routeBody, obj.Generation, attachments)})
 }
 
 // httpRoute is an HTTPRoute while it is compiled.
 type httpRoute struct {
 	*compiler
+	routeBody
 	obj *gatewayv1.HTTPRoute
-	ref object.Ref
-
-	rules    []*route.Rule
-	resolved verdict // the first reference that leads nowhere
-	astray   int     // how many references lead nowhere
-	flaws    []flaw  // what of the rules cannot be served
-	sound    int     // how many rules can be served, at least in part
-}
-
-// flaw is a part of a route that cannot be served.
-type flaw struct {
-	field string
-	verdict
 }
 
 // compile compiles the rules. A route without rules has one that matches everything and has no backends, as the API server would have it.
@@ -108,98 +73,6 @@ func (r *httpRoute) checkLimits(specs []gatewayv1.HTTPRouteRule) {
 	}
 	r.checkLimit(r.ref, "spec.rules", len(specs), 16)
 	r.checkLimit(r.ref, "spec.rules[*].matches", matches, 128)
-}
-
-// accepted says whether the content of the route lets it be accepted: when one of its rules can be served.
-func (r *httpRoute) accepted() verdict {
-	if r.sound > 0 {
-		return verdict{}
-	}
-	return verdict{r.flaws[0].Reason, "no rule can be served: " + r.flawText()}
-}
-
-// flawText lists the flaws for a status.
-func (r *httpRoute) flawText() string {
-	const few = 3
-	texts := make([]string, 0, few+1)
-	for _, f := range r.flaws[:min(few, len(r.flaws))] {
-		texts = append(texts, f.field+": "+f.Message)
-	}
-	if n := len(r.flaws) - few; n > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more", n))
-	}
-	return strings.Join(texts, "; ")
-}
-
-// place puts the rules into the hosts of the listeners that took the route, and counts the route there. Rules that answer with an error are among them: they
-// keep their requests, so that these do not fall to a rule that was not meant for them.
-func (r *httpRoute) place(attachments []attachment, count bool) {
-	var done []*listener
-	rules := r.rules
-	for _, a := range attachments {
-		for _, p := range a.places {
-			// Two parentRefs may mean the same listener, one by its Gateway and one by its name.
-			if slices.Contains(done, p.listener) {
-				continue
-			}
-			done = append(done, p.listener)
-			if count {
-				p.listener.attached++
-			}
-			for _, o := range p.listener.open {
-				if rules == nil {
-					rules = cloneRules(r.rules)
-				}
-				o.addRules(p.hostnames, rules)
-				rules = nil
-			}
-		}
-	}
-}
-
-func (o *openListener) addRules(hostnames []string, rules []*route.Rule) {
-	for _, name := range hostnames {
-		h := o.host(name)
-		h.Rules = append(h.Rules, rules...)
-	}
-}
-
-// cloneRules gives a further listener rules of its own: the data plane counts the requests of a rule for each listener.
-func cloneRules(rules []*route.Rule) []*route.Rule {
-	copies := make([]route.Rule, len(rules))
-	out := make([]*route.Rule, len(rules))
-	for i, r := range rules {
-		copies[i] = *r
-		out[i] = &copies[i]
-	}
-	return out
-}
-
-// writeStatus writes what each parent says about the route.
-func (r *httpRoute) writeStatus(attachments []attachment, accepted verdict) {
-	generation := r.obj.Generation
-	resolved := r.resolved
-	if r.astray > 1 {
-		resolved.Message += fmt.Sprintf("; and %d more", r.astray-1)
-	}
-	var status gatewayv1.HTTPRouteStatus
-	for _, a := range attachments {
-		v := a.accepted.or(accepted)
-		conditions := []metav1.Condition{
-			v.condition("Accepted", "Accepted", generation),
-			resolved.condition("ResolvedRefs", "ResolvedRefs", generation),
-		}
-		if v.ok() && len(r.flaws) > 0 {
-			conditions = append(conditions, metav1.Condition{
-				Type: "PartiallyInvalid", Status: metav1.ConditionTrue, Reason: r.flaws[0].Reason, ObservedGeneration: generation,
-				Message: "Dropped Rule: " + r.flawText(),
-			})
-		}
-		status.Parents = append(status.Parents, gatewayv1.RouteParentStatus{
-			ParentRef: a.parent, ControllerName: gatewayv1.GatewayController(r.opt.GatewayController), Conditions: conditions,
-		})
-	}
-	set(&r.status.HTTPRoutes, r.ref.Key(), status)
 }
 
 // httpRule is a rule of an HTTPRoute while it is compiled.
@@ -320,10 +193,6 @@ func (r *httpRule) addMatches(rule *route.Rule) int {
 	return len(copies)
 }
 
-func (r *httpRoute) source(field string) route.Source {
-	return route.Source{Kind: r.ref.Kind, Namespace: r.ref.Namespace, Name: r.ref.Name, Field: field}
-}
-
 // filters compiles the rule's own filters.
 func (r *httpRule) filters() *httpFilters {
 	if len(r.spec.Filters) == 0 {
@@ -350,12 +219,6 @@ func (r *httpRule) resolves(err *filterError) {
 	if err.unresolved {
 		r.leadsNowhere(verdict{string(gatewayv1.RouteReasonInvalidKind), err.Error()})
 	}
-}
-
-// leadsNowhere notes a reference that does not resolve.
-func (r *httpRoute) leadsNowhere(v verdict) {
-	r.resolved = r.resolved.or(v)
-	r.astray++
 }
 
 // hasOnePrefix tells whether the rule has exactly one match, and that is of a prefix.
