@@ -24,7 +24,7 @@ type routeHead struct {
 // anyHostname is the hostnames of a route that names none.
 var anyHostname = []string{""}
 
-// attachment is what one of our Gateways said about one parentRef of a route.
+// attachment is what one of our parents said about one parentRef of a route.
 type attachment struct {
 	parent   gatewayv1.ParentReference // as the route has it
 	accepted verdict
@@ -40,7 +40,7 @@ type place struct {
 }
 
 // attach finds the listeners that a route attaches to. Parents that are not ours are passed over: only their own controller may speak about them.
-func (c *compiler) attach(r *routeHead, index map[object.Key]*gateway) []attachment {
+func (c *compiler) attach(r *routeHead, index parents) []attachment {
 	if len(r.parents) == 0 {
 		c.turnAway(r, "spec.parentRefs", Warning, string(gatewayv1.RouteReasonNoMatchingParent), "names no Gateway in parentRefs, so it is served nowhere")
 	}
@@ -54,8 +54,8 @@ func (c *compiler) attach(r *routeHead, index map[object.Key]*gateway) []attachm
 		case slices.ContainsFunc(r.parents[:i], func(q gatewayv1.ParentReference) bool { return sameParent(r.ref.Namespace, p, &q) }):
 			c.problems.add(Warning, r.ref, field, "DuplicateParent", "names %s a second time", parentName(r.ref.Namespace, *p))
 		default:
-			if g := c.parentGateway(r, p, field, index); g != nil {
-				out = append(out, c.attachTo(r, p, field, g))
+			if to := c.parentOf(r, p, field, index); to != nil {
+				out = append(out, c.attachTo(r, p, field, to))
 			}
 		}
 	}
@@ -63,8 +63,8 @@ func (c *compiler) attach(r *routeHead, index map[object.Key]*gateway) []attachm
 	return out
 }
 
-// parentGateway returns the Gateway that a parentRef names, or nil when it is not ours.
-func (c *compiler) parentGateway(r *routeHead, p *gatewayv1.ParentReference, field string, index map[object.Key]*gateway) *gateway {
+// parentOf returns what a parentRef names, or nil when it is not ours.
+func (c *compiler) parentOf(r *routeHead, p *gatewayv1.ParentReference, field string, index parents) *parent {
 	group, kind := orDefault(p.Group, gatewayGroup), orDefault(p.Kind, "Gateway")
 	if group != gatewayGroup {
 		return nil // somebody else's, such as the Service of a mesh
@@ -74,8 +74,8 @@ func (c *compiler) parentGateway(r *routeHead, p *gatewayv1.ParentReference, fie
 		return nil
 	}
 	key := parentKey(r.ref.Namespace, p)
-	if g := index[key]; g != nil {
-		return g
+	if to := index[object.Ref{Kind: "Gateway", Namespace: key.Namespace, Name: key.Name}]; to != nil {
+		return to
 	}
 	if other := c.in.Gateways[key]; other != nil {
 		why := fmt.Sprintf("Gateway %s is not served here: its class %s belongs to another controller or does not exist", key, other.Spec.GatewayClassName)
@@ -108,13 +108,13 @@ func orDefault[T any](p *T, def T) T {
 	return *p
 }
 
-// attachTo lets the listeners of a Gateway decide about a route: those that the parentRef selects, of them those that allow it, and of them those that have a
+// attachTo lets the listeners of a parent decide about a route: those that the parentRef selects, of them those that allow it, and of them those that have a
 // hostname in common with it. Where the last of them drops out is the reason for the route's rejection.
-func (c *compiler) attachTo(r *routeHead, p *gatewayv1.ParentReference, field string, g *gateway) attachment {
+func (c *compiler) attachTo(r *routeHead, p *gatewayv1.ParentReference, field string, to *parent) attachment {
 	a := attachment{parent: *p}
 	var selected int
 	var refused, open []*listener
-	for _, l := range g.listeners {
+	for _, l := range to.entries {
 		if !selects(p, l) {
 			continue
 		}
@@ -132,13 +132,13 @@ func (c *compiler) attachTo(r *routeHead, p *gatewayv1.ParentReference, field st
 	if len(a.places) == 0 {
 		switch {
 		case selected == 0:
-			a.accepted = verdict{string(gatewayv1.RouteReasonNoMatchingParent), noSuchListener(p, g)}
+			a.accepted = verdict{string(gatewayv1.RouteReasonNoMatchingParent), noSuchListener(p, to)}
 		case len(open) == 0:
-			a.accepted = verdict{string(gatewayv1.RouteReasonNotAllowedByListeners), c.refusals(r, g, refused)}
+			a.accepted = verdict{string(gatewayv1.RouteReasonNotAllowedByListeners), c.refusals(r, to, refused)}
 		case len(r.hostnames) == 0:
 			a.accepted = verdict{string(gatewayv1.RouteReasonUnsupportedValue), "none of its hostnames is valid"}
 		default:
-			a.accepted = verdict{string(gatewayv1.RouteReasonNoMatchingListenerHostname), noCommonHostname(r, g, open)}
+			a.accepted = verdict{string(gatewayv1.RouteReasonNoMatchingListenerHostname), noCommonHostname(r, to, open)}
 		}
 		c.turnAway(r, field, Error, a.accepted.Reason, "%s", a.accepted.Message)
 		return a
@@ -177,7 +177,7 @@ func commonHostnames(listener string, hostnames []string) []string {
 	return hostnames
 }
 
-func noSuchListener(p *gatewayv1.ParentReference, g *gateway) string {
+func noSuchListener(p *gatewayv1.ParentReference, to *parent) string {
 	var want []string
 	if p.SectionName != nil {
 		want = append(want, fmt.Sprintf("named %q", *p.SectionName))
@@ -185,18 +185,18 @@ func noSuchListener(p *gatewayv1.ParentReference, g *gateway) string {
 	if p.Port != nil {
 		want = append(want, fmt.Sprintf("on port %d", *p.Port))
 	}
-	have := make([]string, len(g.listeners))
-	for i, l := range g.listeners {
+	have := make([]string, len(to.entries))
+	for i, l := range to.entries {
 		have[i] = fmt.Sprintf("%s on port %d", l.name, l.spec.Port)
 	}
-	return fmt.Sprintf("%s has no listener %s; it has %s", g.ref, strings.Join(want, " "), list(have))
+	return fmt.Sprintf("%s has no listener %s; it has %s", to.ref, strings.Join(want, " "), list(have))
 }
 
 // refusals says why none of the listeners lets a route attach.
-func (c *compiler) refusals(r *routeHead, g *gateway, refused []*listener) string {
+func (c *compiler) refusals(r *routeHead, to *parent, refused []*listener) string {
 	first := c.refuses(r, refused[0])
 	if !slices.ContainsFunc(refused, func(l *listener) bool { return c.refuses(r, l) != first }) {
-		return fmt.Sprintf("%s %s", g.ref, first)
+		return fmt.Sprintf("%s %s", to.ref, first)
 	}
 	why := make([]string, len(refused))
 	for i, l := range refused {
@@ -205,12 +205,12 @@ func (c *compiler) refusals(r *routeHead, g *gateway, refused []*listener) strin
 	return strings.Join(why, "; ")
 }
 
-func noCommonHostname(r *routeHead, g *gateway, listeners []*listener) string {
+func noCommonHostname(r *routeHead, to *parent, listeners []*listener) string {
 	have := make([]string, len(listeners))
 	for i, l := range listeners {
 		have[i] = l.hostname
 	}
-	return fmt.Sprintf("no listener of %s that allows the route is for %s; they are for %s", g.ref, list(r.hostnames), list(have))
+	return fmt.Sprintf("no listener of %s that allows the route is for %s; they are for %s", to.ref, list(r.hostnames), list(have))
 }
 
 // explainGaps leaves word for Explain where a route that attached is not served nevertheless: at listeners that refuse its namespace or that serve nothing.

@@ -78,7 +78,7 @@ func (c *compiler) clashAll(rivals []*listener, reason gatewayv1.ListenerConditi
 func (c *compiler) clash(l *listener, reason gatewayv1.ListenerConditionReason, format string, args ...any) {
 	l.conflicted = verdict{string(reason), fmt.Sprintf(format, args...)}
 	l.accepted = verdict{string(reason), "it clashes with another listener"}
-	c.problems.add(Error, l.gateway.ref, l.field, string(reason), "%s", l.conflicted.Message)
+	c.problems.add(Error, l.parent.ref, l.field, string(reason), "%s", l.conflicted.Message)
 }
 
 // wants says what a listener asks for.

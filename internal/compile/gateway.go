@@ -14,9 +14,9 @@ import (
 
 // gateway is a Gateway of one of our classes while it is compiled.
 type gateway struct {
+	parent
 	obj       *gatewayv1.Gateway
-	ref       object.Ref
-	listeners []*listener
+	listeners []*listener // all that are served at its addresses
 	// binds are the addresses that its listeners are bound to; "" is the address that Gateways share. Empty: it has none, and nothing of it is served.
 	binds     []string
 	published []gatewayv1.GatewayStatusAddress
@@ -31,6 +31,18 @@ type gateway struct {
 	ports               []ServicePort     // that service should list
 	labels, annotations map[string]string // that its Services should have
 	wished              bool              // Services are wished for
+}
+
+func newGateway(obj *gatewayv1.Gateway) *gateway {
+	g := &gateway{obj: obj}
+	g.parent = parent{ref: object.Ref{Kind: "Gateway", Namespace: obj.Namespace, Name: obj.Name}, generation: obj.Generation, gateway: g}
+	return g
+}
+
+// gatewayListeners compiles the listeners that stand in a Gateway.
+func (c *compiler) gatewayListeners(g *gateway) {
+	c.listeners(&g.parent, g.obj.Spec.Listeners)
+	g.listeners = append(g.listeners, g.entries...)
 }
 
 // publish adds an address to the Gateway's status.
@@ -54,12 +66,12 @@ func (c *compiler) gateways() {
 	mine := c.ourGateways(c.gatewayClasses())
 	c.assignAddresses(mine)
 	for _, g := range mine {
-		c.guard(g.ref, func() { c.listeners(g) })
+		c.guard(g.ref, func() { c.gatewayListeners(g) })
 	}
 	c.resolveClashes(mine)
-	index := make(map[object.Key]*gateway, len(mine))
+	index := make(parents, len(mine))
 	for _, g := range mine {
-		index[g.ref.Key()] = g
+		index[g.ref] = &g.parent
 		c.guard(g.ref, func() { c.openListeners(g) })
 	}
 	findOverlaps(mine)
@@ -77,7 +89,7 @@ func (c *compiler) ourGateways(classes map[string]verdict) []*gateway {
 		if obj == nil {
 			continue
 		}
-		g := &gateway{obj: obj, ref: object.Ref{Kind: "Gateway", Namespace: obj.Namespace, Name: obj.Name}}
+		g := newGateway(obj)
 		class := string(obj.Spec.GatewayClassName)
 		accepted, ours := classes[class]
 		if !ours {
@@ -154,7 +166,7 @@ func (c *compiler) gatewayStatus(g *gateway) {
 		},
 	}
 	status.Conditions[0].Message = accepted.Message
-	for _, l := range g.listeners {
+	for _, l := range g.entries {
 		status.Listeners = append(status.Listeners, l.status())
 	}
 	set(&c.status.Gateways, g.ref.Key(), status)

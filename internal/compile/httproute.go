@@ -12,7 +12,7 @@ import (
 )
 
 // httpRoutes compiles every HTTPRoute that names one of our Gateways. The routes come sorted, so that what they add to lists comes in the same order each time.
-func (c *compiler) httpRoutes(index map[object.Key]*gateway) {
+func (c *compiler) httpRoutes(index parents) {
 	for _, obj := range object.Sorted(c.in.HTTPRoutes) {
 		if obj != nil {
 			ref := object.Ref{Kind: "HTTPRoute", Namespace: obj.Namespace, Name: obj.Name}
@@ -21,7 +21,7 @@ func (c *compiler) httpRoutes(index map[object.Key]*gateway) {
 	}
 }
 
-func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index map[object.Key]*gateway) {
+func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index parents) {
 	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
 	attachments := c.attach(head, index)
 	if len(attachments) == 0 {

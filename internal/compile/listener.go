@@ -15,6 +15,7 @@ import (
 
 // listener is a listener of a Gateway while it is compiled.
 type listener struct {
+	parent     *parent // whose spec it stands in
 	gateway    *gateway
 	spec       *gatewayv1.Listener
 	name       string
@@ -54,23 +55,23 @@ func (o *openListener) host(name string) *route.Host {
 }
 
 // String names a listener for people.
-func (l *listener) String() string { return fmt.Sprintf("listener %s of %s", l.name, l.gateway.ref) }
+func (l *listener) String() string { return fmt.Sprintf("listener %s of %s", l.name, l.parent.ref) }
 
-// listeners compiles each listener of a Gateway as far as that needs no other listener.
-func (c *compiler) listeners(g *gateway) {
-	names := make(map[string]bool, len(g.obj.Spec.Listeners))
-	for i := range g.obj.Spec.Listeners {
-		spec := &g.obj.Spec.Listeners[i]
-		l := &listener{gateway: g, spec: spec, name: string(spec.Name), field: fmt.Sprintf("spec.listeners[%d]", i)}
+// listeners compiles each listener of a parent as far as that needs no other listener.
+func (c *compiler) listeners(p *parent, specs []gatewayv1.Listener) {
+	names := make(map[string]bool, len(specs))
+	for i := range specs {
+		spec := &specs[i]
+		l := &listener{parent: p, gateway: p.gateway, spec: spec, name: string(spec.Name), field: indexed("spec.listeners", i)}
 		// A name that is not unique cannot have a status of its own, and one that is no name cannot have any.
 		switch {
 		case !validName(l.name):
-			c.problems.add(Error, g.ref, l.field+".name", "InvalidName", "%q cannot be the name of a listener, which is then not served", l.name)
+			c.problems.add(Error, p.ref, l.field+".name", "InvalidName", "%q cannot be the name of a listener, which is then not served", l.name)
 		case names[l.name]:
-			c.problems.add(Error, g.ref, l.field+".name", "DuplicateName", "another listener is named %q already; this one is not served", l.name)
+			c.problems.add(Error, p.ref, l.field+".name", "DuplicateName", "another listener is named %q already; this one is not served", l.name)
 		default:
 			names[l.name] = true
-			g.listeners = append(g.listeners, l)
+			p.entries = append(p.entries, l)
 			c.checkListener(l)
 		}
 	}
@@ -89,13 +90,13 @@ func (c *compiler) checkListener(l *listener) {
 // reject notes why a listener is not accepted; the first reason is the one in its status.
 func (c *compiler) reject(l *listener, field string, reason gatewayv1.ListenerConditionReason, format string, args ...any) {
 	v := verdict{string(reason), fmt.Sprintf(format, args...)}
-	c.problems.add(Error, l.gateway.ref, l.field+field, v.Reason, "%s", v.Message)
+	c.problems.add(Error, l.parent.ref, l.field+field, v.Reason, "%s", v.Message)
 	l.accepted = l.accepted.or(v)
 }
 
 // unresolved notes why a reference of a listener does not resolve.
 func (c *compiler) unresolved(l *listener, field string, reason gatewayv1.ListenerConditionReason, message string) {
-	c.problems.add(Error, l.gateway.ref, field, string(reason), "%s", message)
+	c.problems.add(Error, l.parent.ref, field, string(reason), "%s", message)
 	l.resolved = l.resolved.or(verdict{string(reason), message})
 }
 
@@ -235,7 +236,7 @@ func (c *compiler) checkAllowedNamespaces(l *listener) {
 
 // refusal says why a listener lets no routes of a namespace attach, in words that follow the listener's name; "" when it does let them.
 func (c *compiler) refusal(l *listener, namespace string) string {
-	switch own := l.gateway.ref.Namespace; {
+	switch own := l.parent.ref.Namespace; {
 	case l.from.from == gatewayv1.NamespacesFromAll:
 		return ""
 	case l.from.from == gatewayv1.NamespacesFromSame:
@@ -294,15 +295,15 @@ func (c *compiler) checkCertificateRefs(l *listener) {
 		c.unresolved(l, field, gatewayv1.ListenerReasonInvalidCertificateRef, "a listener of protocol HTTPS needs a certificate")
 		return
 	}
-	c.checkLimit(l.gateway.ref, field, len(tls.CertificateRefs), 64)
+	c.checkLimit(l.parent.ref, field, len(tls.CertificateRefs), 64)
 	for option := range tls.Options {
-		c.unsupported(l.gateway.ref, l.field+".tls.options", fmt.Sprintf("the option %s is not known and ignored", option))
+		c.unsupported(l.parent.ref, l.field+".tls.options", fmt.Sprintf("the option %s is not known and ignored", option))
 	}
 	for i := range tls.CertificateRefs {
 		c.addCertificate(l, &tls.CertificateRefs[i], indexed(field, i))
 	}
 	if len(l.pairs) == 0 {
-		c.problems.add(Error, l.gateway.ref, field, codeSelfSigned, "none of the certificates can be used: a self-signed one is presented")
+		c.problems.add(Error, l.parent.ref, field, codeSelfSigned, "none of the certificates can be used: a self-signed one is presented")
 	}
 }
 
@@ -311,14 +312,14 @@ func (c *compiler) addCertificate(l *listener, ref *gatewayv1.SecretObjectRefere
 		c.unresolved(l, field, gatewayv1.ListenerReasonInvalidCertificateRef, fmt.Sprintf("%s is not a Secret of the core API group", refName(ref)))
 		return
 	}
-	own := l.gateway.ref
+	own := l.parent.ref
 	secret := object.Key{Namespace: own.Namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {
 		secret.Namespace = string(*ref.Namespace)
 	}
 	if !c.mayRefer(referrer{gatewayGroup, own.Kind, own.Namespace}, secretReferent(secret)) {
 		c.unresolved(l, field, gatewayv1.ListenerReasonRefNotPermitted,
-			fmt.Sprintf("no ReferenceGrant in namespace %s lets Gateways of namespace %s refer to Secret %s", secret.Namespace, own.Namespace, secret))
+			fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to Secret %s", secret.Namespace, own.Kind, own.Namespace, secret))
 		return
 	}
 	pair, leaf, err := c.readPair(secret)
@@ -360,9 +361,9 @@ func (c *compiler) openListeners(g *gateway) {
 
 func (c *compiler) openListener(l *listener, bind route.Bind) {
 	port := c.port(bind, l.protocol)
-	source := route.Source{Kind: l.gateway.ref.Kind, Namespace: l.gateway.ref.Namespace, Name: l.gateway.ref.Name, Field: l.field}
+	source := route.Source{Kind: l.parent.ref.Kind, Namespace: l.parent.ref.Namespace, Name: l.parent.ref.Name, Field: l.field}
 	o := &openListener{
-		Listener: &route.Listener{Name: l.gateway.ref.Key().String() + "/" + l.name, Hostname: l.hostname, Port: l.clientPort, Source: source},
+		Listener: &route.Listener{Name: l.parent.ref.Key().String() + "/" + l.name, Hostname: l.hostname, Port: l.clientPort, Source: source},
 		hosts:    make(map[string]*route.Host),
 	}
 	port.Listeners = append(port.Listeners, o.Listener)
@@ -407,7 +408,7 @@ func (l *listener) notServed() string {
 
 // status returns the status of a listener.
 func (l *listener) status() gatewayv1.ListenerStatus {
-	generation := l.gateway.obj.Generation
+	generation := l.parent.generation
 	conflicted := l.conflicted.condition("Conflicted", string(gatewayv1.ListenerReasonNoConflicts), generation)
 	conflicted.Status = opposite(conflicted.Status)
 	s := gatewayv1.ListenerStatus{
