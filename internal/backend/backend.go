@@ -192,7 +192,7 @@ func (s *Set) Close() {
 	s.closed = true
 	for _, p := range s.pools {
 		p.dissolve()
-		p.list.Store(&list{})
+		p.list.Store(&list{next: &roundRobin{cursor: &p.cursor}})
 	}
 	clear(s.pools)
 }

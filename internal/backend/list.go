@@ -12,6 +12,7 @@ type list struct {
 	out   []*endpoint // left out for failing
 	// offset is added to the pool's cursor to find the place in the cycle.
 	offset uint64
+	next   picker // chooses among turns
 }
 
 // maxTurns bounds the length of the cycle that weights lead to, beyond what each endpoint's one turn takes.

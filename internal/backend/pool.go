@@ -38,7 +38,7 @@ func newPool(s *Set, from *route.Pool) *Pool {
 	p.cursor.Store(rand.Uint64() >> 1) // #nosec G404 -- replicas begin at different places; nobody gains from guessing which
 	p.budget = budget{saved: firstSaved, requests: p.cursor.Load(), at: s.now()}
 	p.due.Store(int64(never))
-	p.list.Store(&list{})
+	p.list.Store(&list{next: &roundRobin{cursor: &p.cursor}})
 	return p
 }
 
@@ -88,6 +88,7 @@ func (p *Pool) replace(all []*endpoint) {
 func (p *Pool) rebuild(all []*endpoint) {
 	l := newList(all)
 	l.follow(p.list.Load(), p.cursor.Load())
+	l.next = &roundRobin{l.turns, &p.cursor, l.offset}
 	p.list.Store(l)
 	p.schedule(l)
 	if hook := p.set.opt.Hooks.Endpoints; hook != nil {
@@ -162,11 +163,8 @@ func (p *Pool) pick(l *list, tried []*endpoint, safe bool) (e *endpoint, trial b
 			return e, true
 		}
 	}
-	n := uint64(len(l.turns))
-	for range n {
-		if e := l.turns[(p.cursor.Add(1)+l.offset)%n]; !slices.Contains(tried, e) {
-			return e, false
-		}
+	if e := l.next.pick(0, tried); e != nil {
+		return e, false
 	}
 	for _, e := range l.out {
 		if !slices.Contains(tried, e) {
