@@ -211,6 +211,7 @@ func statuses(s compile.Status) []objectStatus {
 		out = append(out, objectStatus{"GatewayClass", "", name, s.GatewayClasses[name]})
 	}
 	out = appendStatuses(out, "Gateway", s.Gateways)
+	out = appendStatuses(out, "ListenerSet", s.ListenerSets)
 	out = appendStatuses(out, "HTTPRoute", s.HTTPRoutes)
 	return appendStatuses(out, "Ingress", s.Ingresses)
 }

@@ -472,6 +472,10 @@ func objectStates(snap *object.Snapshot, result compile.Result) map[telemetry.Ob
 		_, ours := result.Status.Gateways[key]
 		count("Gateway", key, ours)
 	}
+	for key := range snap.ListenerSets {
+		_, ours := result.Status.ListenerSets[key]
+		count("ListenerSet", key, ours)
+	}
 	for key := range snap.HTTPRoutes {
 		_, ours := result.Status.HTTPRoutes[key]
 		count("HTTPRoute", key, ours)

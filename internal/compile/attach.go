@@ -69,13 +69,17 @@ func (c *compiler) parentOf(r *routeHead, p *gatewayv1.ParentReference, field st
 	if group != gatewayGroup {
 		return nil // somebody else's, such as the Service of a mesh
 	}
-	if kind != "Gateway" {
+	if kind != "Gateway" && kind != listenerSetKind {
 		c.turnAway(r, field, Warning, "NotSupported", "parents of kind %s are not supported: the route is not attached to %s", kind, p.Name)
 		return nil
 	}
 	key := parentKey(r.ref.Namespace, p)
-	if to := index[object.Ref{Kind: "Gateway", Namespace: key.Namespace, Name: key.Name}]; to != nil {
+	if to := index[object.Ref{Kind: string(kind), Namespace: key.Namespace, Name: key.Name}]; to != nil {
 		return to
+	}
+	if kind == listenerSetKind {
+		c.explainNoSet(r, field, key)
+		return nil
 	}
 	if other := c.in.Gateways[key]; other != nil {
 		why := fmt.Sprintf("Gateway %s is not served here: its class %s belongs to another controller or does not exist", key, other.Spec.GatewayClassName)
@@ -84,6 +88,16 @@ func (c *compiler) parentOf(r *routeHead, p *gatewayv1.ParentReference, field st
 	}
 	c.turnAway(r, field, Error, "ParentNotFound", "Gateway %s does not exist", key)
 	return nil
+}
+
+// explainNoSet says why a route is not attached to a ListenerSet that is not ours.
+func (c *compiler) explainNoSet(r *routeHead, field string, key object.Key) {
+	if c.in.ListenerSets[key] == nil {
+		c.turnAway(r, field, Error, "ParentNotFound", "ListenerSet %s does not exist", key)
+		return
+	}
+	why := fmt.Sprintf("ListenerSet %s is not served here: its Gateway belongs to another controller or does not exist", key)
+	c.rejected = append(c.rejected, rejection(r, r.hostnames, field, why))
 }
 
 func parentKey(namespace string, p *gatewayv1.ParentReference) object.Key {
@@ -178,6 +192,9 @@ func commonHostnames(listener string, hostnames []string) []string {
 }
 
 func noSuchListener(p *gatewayv1.ParentReference, to *parent) string {
+	if !to.admitted.ok() {
+		return fmt.Sprintf("%s is not accepted: %s", to.ref, to.admitted.Message)
+	}
 	var want []string
 	if p.SectionName != nil {
 		want = append(want, fmt.Sprintf("named %q", *p.SectionName))

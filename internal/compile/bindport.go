@@ -150,7 +150,7 @@ func (c *compiler) newBind(g *gateway, port uint16, first *listener, pool *bindP
 	bind, ok := pool.take()
 	if !ok {
 		v := verdict{reason, fmt.Sprintf("all ports from %d to %d are bound for other listeners", pool.from, pool.to)}
-		c.problems.add(Error, g.ref, first.field, "NoBindPort", "%s; the configuration must allow more", v.Message)
+		c.problems.add(Error, first.parent.ref, first.field, "NoBindPort", "%s; the configuration must allow more", v.Message)
 		if g.service == nil {
 			g.addressed = verdict{string(gatewayv1.GatewayReasonNoResources), v.Message} // it does not get a Service with an address either
 		}

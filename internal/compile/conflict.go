@@ -12,30 +12,45 @@ import (
 )
 
 // resolveClashes finds listeners that ask for the same: a request must belong to one listener only. Inside a Gateway nobody wins, because its author has to
-// say what is meant. Between Gateways that share an address the older wins, because it served first and must not be robbed by a newer one.
+// say what is meant; so it is inside a ListenerSet. Between a Gateway and its ListenerSets, and between Gateways that share an address, the one that comes first
+// wins, because it served first and must not be robbed by a newer one.
 func (c *compiler) resolveClashes(gateways []*gateway) {
-	for _, g := range gateways {
-		c.clashesWithin(g)
+	taken := make(map[*gateway]claims)
+	for _, p := range inPrecedence(gateways) {
+		var among *gateway // all of them
+		if c.opt.Cluster != nil {
+			among = p.gateway // for every Gateway has ports of its own
+		}
+		if taken[among] == nil {
+			taken[among] = make(claims)
+		}
+		c.claimAll(taken[among], p)
 	}
 	if c.opt.Cluster != nil {
-		c.assignBinds(gateways) // so that no two Gateways can clash
-		return
+		c.assignBinds(gateways)
 	}
-	claims := make(map[route.Bind]*claim)
-	for _, g := range gateways {
-		if !g.accepted.ok() {
-			continue
+}
+
+// claimAll takes for the listeners of a parent what they ask for. What a ListenerSet cannot have anyway does not make its other listeners clash.
+func (c *compiler) claimAll(taken claims, p *parent) {
+	accepted := p.gateway.accepted.ok()
+	if p.added() && accepted {
+		for _, l := range p.entries {
+			c.yield(taken, l)
 		}
-		for _, l := range g.listeners {
-			c.claim(claims, l)
+	}
+	c.clashesWithin(p)
+	if accepted {
+		for _, l := range p.entries {
+			c.claim(taken, l)
 		}
 	}
 }
 
-// clashesWithin finds the clashes between the listeners of one Gateway.
-func (c *compiler) clashesWithin(g *gateway) {
+// clashesWithin finds the clashes between the listeners of one parent.
+func (c *compiler) clashesWithin(p *parent) {
 	ports := make(map[uint16][]*listener)
-	for _, l := range g.listeners {
+	for _, l := range p.entries {
 		if l.accepted.ok() {
 			ports[l.port] = append(ports[l.port], l)
 		}
@@ -47,7 +62,7 @@ func (c *compiler) clashesWithin(g *gateway) {
 	}
 }
 
-// clashesOnPort finds the clashes between listeners that one Gateway has on one port.
+// clashesOnPort finds the clashes between listeners that one parent has on one port.
 func (c *compiler) clashesOnPort(same []*listener) {
 	hostnames := make(map[string][]*listener)
 	for _, l := range same {
@@ -94,34 +109,42 @@ func (l *listener) wants() string {
 	return strings.TrimSuffix(b.String(), ",")
 }
 
-// claim is what the Gateways so far took of one bind.
+// claims are what was taken so far.
+type claims map[route.Bind]*claim
+
+// claim is what was taken so far of one bind.
 type claim struct {
 	first     *listener // which decided the protocol
 	hostnames map[string]*listener
 }
 
-// claim takes for a listener what it asks for, unless another Gateway has it.
-func (c *compiler) claim(claims map[route.Bind]*claim, l *listener) {
+// yield turns a listener down that asks for what another has.
+func (c *compiler) yield(taken claims, l *listener) {
 	for _, address := range l.gateway.binds {
-		held := claims[route.Bind{Address: address, Port: l.port}]
+		held := taken[route.Bind{Address: address, Port: l.port}]
 		if held == nil || !l.accepted.ok() {
 			continue
 		}
 		if winner := held.first; winner.protocol != l.protocol {
-			c.clash(l, gatewayv1.ListenerReasonProtocolConflict, "%s is taken by %s, which comes first and speaks %s", l.wants(), winner, winner.spec.Protocol)
+			c.clash(l, gatewayv1.ListenerReasonProtocolConflict, "%s is taken by %s, which comes first and speaks %s", l.wants(), winner.toldTo(l.parent), winner.spec.Protocol)
 		} else if winner := held.hostnames[l.hostname]; winner != nil {
-			c.clash(l, gatewayv1.ListenerReasonHostnameConflict, "%s is taken by %s, which comes first", l.wants(), winner)
+			c.clash(l, gatewayv1.ListenerReasonHostnameConflict, "%s is taken by %s, which comes first", l.wants(), winner.toldTo(l.parent))
 		}
 	}
+}
+
+// claim takes for a listener what it asks for, unless another has it.
+func (c *compiler) claim(taken claims, l *listener) {
+	c.yield(taken, l)
 	if !l.accepted.ok() {
 		return
 	}
 	for _, address := range l.gateway.binds {
 		bind := route.Bind{Address: address, Port: l.port}
-		if claims[bind] == nil {
-			claims[bind] = &claim{first: l, hostnames: make(map[string]*listener)}
+		if taken[bind] == nil {
+			taken[bind] = &claim{first: l, hostnames: make(map[string]*listener)}
 		}
-		claims[bind].hostnames[l.hostname] = l
+		taken[bind].hostnames[l.hostname] = l
 	}
 }
 
@@ -157,10 +180,10 @@ func (l *listener) markOverlaps(hostnames map[string]*listener) {
 	for name := range wider(l.hostname) {
 		if other := hostnames[name]; other != nil {
 			if l.overlap == "" {
-				l.overlap = other.String()
+				l.overlap = other.toldTo(l.parent)
 			}
 			if other.overlap == "" {
-				other.overlap = l.String()
+				other.overlap = l.toldTo(other.parent)
 			}
 		}
 	}

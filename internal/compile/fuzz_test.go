@@ -67,6 +67,7 @@ var absurdNumbers = []int64{0, 1, -1, 80, 443, 8080, 65535, 65536, 70000, 1 << 3
 func mutateAll(random *rand.Rand, in *object.Snapshot) {
 	mutateMap(random, in.GatewayClasses)
 	mutateMap(random, in.Gateways)
+	mutateMap(random, in.ListenerSets)
 	mutateMap(random, in.HTTPRoutes)
 	mutateMap(random, in.ReferenceGrants)
 	mutateMap(random, in.Services)
@@ -306,6 +307,13 @@ func checkConditions(t *testing.T, in *object.Snapshot, s Status) {
 			if l.SupportedKinds == nil {
 				t.Errorf("listener %s: supportedKinds is nil, which is not an empty list", l.Name)
 			}
+		}
+	}
+	for key, status := range s.ListenerSets {
+		generation := in.ListenerSets[key].Generation
+		check("ListenerSet "+key.String(), generation, status.Conditions)
+		for _, l := range status.Listeners {
+			check("listener "+string(l.Name), generation, l.Conditions)
 		}
 	}
 	for key, status := range s.HTTPRoutes {

@@ -16,12 +16,14 @@ import (
 type gateway struct {
 	parent
 	obj       *gatewayv1.Gateway
-	listeners []*listener // all that are served at its addresses
+	sets      []*listenerSet
+	listeners []*listener // all that are served at its addresses, those of its ListenerSets after its own
 	// binds are the addresses that its listeners are bound to; "" is the address that Gateways share. Empty: it has none, and nothing of it is served.
 	binds     []string
 	published []gatewayv1.GatewayStatusAddress
-	accepted  verdict // what speaks against the Gateway as a whole; not its listeners
-	addressed verdict // whether it has the addresses that it should have
+	admits    allowance // of which namespaces ListenerSets may add listeners
+	accepted  verdict   // what speaks against the Gateway as a whole; not its listeners
+	addressed verdict   // whether it has the addresses that it should have
 
 	// What follows is for a Gateway that is reached through a Service; see infrastructure.go and bindport.go.
 	record              object.Key        // the Service that leads to it
@@ -35,7 +37,7 @@ type gateway struct {
 
 func newGateway(obj *gatewayv1.Gateway) *gateway {
 	g := &gateway{obj: obj}
-	g.parent = parent{ref: object.Ref{Kind: "Gateway", Namespace: obj.Namespace, Name: obj.Name}, generation: obj.Generation, gateway: g}
+	g.parent = parent{ref: object.Ref{Kind: "Gateway", Namespace: obj.Namespace, Name: obj.Name}, generation: obj.Generation, gateway: g, since: obj.CreationTimestamp.Time}
 	return g
 }
 
@@ -68,16 +70,22 @@ func (c *compiler) gateways() {
 	for _, g := range mine {
 		c.guard(g.ref, func() { c.gatewayListeners(g) })
 	}
-	c.resolveClashes(mine)
 	index := make(parents, len(mine))
 	for _, g := range mine {
 		index[g.ref] = &g.parent
+	}
+	c.listenerSets(index)
+	c.resolveClashes(mine)
+	for _, g := range mine {
 		c.guard(g.ref, func() { c.openListeners(g) })
 	}
 	findOverlaps(mine)
 	c.httpRoutes(index)
 	for _, g := range mine {
 		c.guard(g.ref, func() { c.gatewayStatus(g) })
+		for _, s := range g.sets {
+			c.guard(s.ref, func() { c.listenerSetStatus(s) })
+		}
 	}
 	c.wishServices(mine)
 }
@@ -124,9 +132,7 @@ func (c *compiler) checkGateway(g *gateway) {
 	if spec.TLS != nil && spec.TLS.Backend != nil && spec.TLS.Backend.ClientCertificateRef != nil {
 		c.unsupported(g.ref, "spec.tls.backend.clientCertificateRef", "client certificates for backends are not supported yet: none is presented")
 	}
-	if n := spec.AllowedListeners; n != nil && n.Namespaces != nil && n.Namespaces.From != nil && *n.Namespaces.From != gatewayv1.NamespacesFromNone {
-		c.unsupported(g.ref, "spec.allowedListeners", "ListenerSets are not supported yet: only the listeners of the Gateway itself are served")
-	}
+	c.checkAllowedListeners(g)
 	if spec.DefaultScope != "" && spec.DefaultScope != gatewayv1.GatewayDefaultScopeNone {
 		c.unsupported(g.ref, "spec.defaultScope", "default Gateways are not supported yet: routes must name this Gateway in parentRefs")
 	}
@@ -161,14 +167,14 @@ func (c *compiler) gatewayStatus(g *gateway) {
 	status := gatewayv1.GatewayStatus{
 		Addresses: g.published,
 		Conditions: []metav1.Condition{
-			accepted.condition("Accepted", cmp.Or(accepted.yes, "Accepted"), generation),
+			accepted.conditionWithReason("Accepted", generation),
 			programmed.condition("Programmed", "Programmed", generation),
 		},
 	}
-	status.Conditions[0].Message = accepted.Message
 	for _, l := range g.entries {
 		status.Listeners = append(status.Listeners, l.status())
 	}
+	status.AttachedListenerSets = g.attachedSets()
 	set(&c.status.Gateways, g.ref.Key(), status)
 }
 
@@ -178,18 +184,28 @@ type acceptance struct {
 	yes string
 }
 
+// conditionWithReason is condition, with the reason and message that a yes may have.
+func (a acceptance) conditionWithReason(typ string, generation int64) metav1.Condition {
+	c := a.condition(typ, cmp.Or(a.yes, typ), generation)
+	c.Message = a.Message
+	return c
+}
+
 // acceptedCondition says whether a Gateway is accepted: as long as one of its listeners is. When others are not, the reason and message say so even then.
 func (g *gateway) acceptedCondition() acceptance {
 	if !g.accepted.ok() {
 		return acceptance{verdict: g.accepted}
 	}
 	var good, bad []string
-	for _, l := range g.listeners {
+	for _, l := range g.entries {
 		if l.accepted.ok() {
 			good = append(good, l.name)
 		} else {
 			bad = append(bad, l.name)
 		}
+	}
+	if len(good) == 0 && slices.ContainsFunc(g.listeners, func(l *listener) bool { return l.accepted.ok() }) {
+		good = append(good, "those of ListenerSets")
 	}
 	reason := string(gatewayv1.GatewayReasonListenersNotValid)
 	switch {

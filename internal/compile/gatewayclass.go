@@ -11,37 +11,6 @@ import (
 	"github.com/fairlead-io/fairlead/internal/object"
 )
 
-// supportedFeatures are the features of Gateway API that are implemented, by the names of its conformance tests, in alphabetical order as the API wants them.
-var supportedFeatures = []gatewayv1.FeatureName{
-	"Gateway",
-	"GatewayAddressEmpty",
-	"GatewayHTTPListenerIsolation",
-	"GatewayHTTPSListenerDetectMisdirectedRequests",
-	"GatewayPort8080",
-	"GatewayStaticAddresses",
-	"HTTPRoute",
-	"HTTPRoute303RedirectStatusCode",
-	"HTTPRoute307RedirectStatusCode",
-	"HTTPRoute308RedirectStatusCode",
-	"HTTPRouteBackendProtocolH2C",
-	"HTTPRouteBackendProtocolWebSocket",
-	"HTTPRouteBackendRequestHeaderModification",
-	"HTTPRouteBackendTimeout",
-	"HTTPRouteDestinationPortMatching",
-	"HTTPRouteHostRewrite",
-	"HTTPRouteMethodMatching",
-	"HTTPRouteNamedRouteRule",
-	"HTTPRouteParentRefPort",
-	"HTTPRoutePathRedirect",
-	"HTTPRoutePathRewrite",
-	"HTTPRoutePortRedirect",
-	"HTTPRouteQueryParamMatching",
-	"HTTPRouteRequestTimeout",
-	"HTTPRouteResponseHeaderModification",
-	"HTTPRouteSchemeRedirect",
-	"ReferenceGrant",
-}
-
 // classRef names a GatewayClass.
 func classRef(name string) object.Ref { return object.Ref{Kind: "GatewayClass", Name: name} }
 
@@ -74,17 +43,4 @@ func (c *compiler) gatewayClassAccepted(class *gatewayv1.GatewayClass) verdict {
 	}
 	c.problems.add(Error, classRef(class.Name), "spec.parametersRef", v.Reason, "%s", v.Message)
 	return v
-}
-
-func (c *compiler) features() []gatewayv1.SupportedFeature {
-	names := slices.Clone(supportedFeatures)
-	if c.opt.Cluster != nil {
-		names = append(names, "GatewayInfrastructure") // elsewhere there is nothing that labels could be put on
-		slices.Sort(names)
-	}
-	out := make([]gatewayv1.SupportedFeature, len(names))
-	for i, name := range names {
-		out[i].Name = name
-	}
-	return out
 }

@@ -57,6 +57,14 @@ func (o *openListener) host(name string) *route.Host {
 // String names a listener for people.
 func (l *listener) String() string { return fmt.Sprintf("listener %s of %s", l.name, l.parent.ref) }
 
+// toldTo names a listener for the author of another parent, who may not be meant to know which ListenerSets there are in other namespaces.
+func (l *listener) toldTo(p *parent) string {
+	if l.parent.added() && l.parent.ref.Namespace != p.ref.Namespace {
+		return "a listener of a ListenerSet in another namespace"
+	}
+	return l.String()
+}
+
 // listeners compiles each listener of a parent as far as that needs no other listener.
 func (c *compiler) listeners(p *parent, specs []gatewayv1.Listener) {
 	names := make(map[string]bool, len(specs))
@@ -203,7 +211,7 @@ func hasKind(kinds []gatewayv1.RouteGroupKind, group gatewayv1.Group, kind gatew
 	return false
 }
 
-// allowance says which namespaces' routes may attach to a listener. The zero value allows none.
+// allowance says of which namespaces objects may attach. The zero value allows none.
 type allowance struct {
 	from     gatewayv1.FromNamespaces
 	selector labels.Selector
@@ -215,42 +223,58 @@ func (c *compiler) checkAllowedNamespaces(l *listener) {
 	if allowed == nil || allowed.Namespaces == nil || allowed.Namespaces.From == nil {
 		return
 	}
-	field := ".allowedRoutes.namespaces"
-	l.from.from = *allowed.Namespaces.From
-	switch l.from.from {
-	case gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromSame:
+	var field, problem string
+	l.from, field, problem = newAllowance(*allowed.Namespaces.From, allowed.Namespaces.Selector)
+	if l.from.from == gatewayv1.NamespacesFromNone {
+		field, problem = ".from", `"None" is none of All, Same and Selector`
+	}
+	if problem != "" {
+		c.reject(l, ".allowedRoutes.namespaces"+field, gatewayv1.ListenerReasonUnsupportedValue, "%s", problem)
+	}
+}
+
+// newAllowance returns what from and selector allow. Where they are not valid, that is nothing, and problem says which of the fields is wrong and why.
+func newAllowance(from gatewayv1.FromNamespaces, selector *metav1.LabelSelector) (a allowance, field, problem string) {
+	a.from = from
+	switch from {
+	case gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromSame, gatewayv1.NamespacesFromNone:
 	case gatewayv1.NamespacesFromSelector:
-		selector, err := metav1.LabelSelectorAsSelector(allowed.Namespaces.Selector)
+		labels, err := metav1.LabelSelectorAsSelector(selector)
 		switch {
 		case err != nil:
-			c.reject(l, field+".selector", gatewayv1.ListenerReasonUnsupportedValue, "the selector is not valid: %v", err)
-		case allowed.Namespaces.Selector == nil:
-			c.reject(l, field+".selector", gatewayv1.ListenerReasonUnsupportedValue, "from: Selector needs a selector")
-		default:
-			l.from.selector = selector
+			return a, ".selector", fmt.Sprintf("the selector is not valid: %v", err)
+		case selector == nil:
+			return a, ".selector", "from: Selector needs a selector"
 		}
+		a.selector = labels
 	default:
-		c.reject(l, field+".from", gatewayv1.ListenerReasonUnsupportedValue, "%q is none of All, Same and Selector", l.from.from)
+		return a, ".from", fmt.Sprintf("%q is none of All, Same and Selector", from)
 	}
+	return a, "", ""
 }
 
 // refusal says why a listener lets no routes of a namespace attach, in words that follow the listener's name; "" when it does let them.
 func (c *compiler) refusal(l *listener, namespace string) string {
-	switch own := l.parent.ref.Namespace; {
-	case l.from.from == gatewayv1.NamespacesFromAll:
+	return c.excludes(l.from, "routes", l.parent.ref.Namespace, namespace)
+}
+
+// excludes says why an allowance of an object in the namespace own does not extend to another namespace, in words that follow the object's name; "" when it does.
+func (c *compiler) excludes(a allowance, what, own, namespace string) string {
+	switch {
+	case a.from == gatewayv1.NamespacesFromAll:
 		return ""
-	case l.from.from == gatewayv1.NamespacesFromSame:
+	case a.from == gatewayv1.NamespacesFromSame:
 		if namespace == own {
 			return ""
 		}
-		return "allows routes from its own namespace only"
-	case l.from.from == gatewayv1.NamespacesFromSelector && l.from.selector != nil:
-		if l.from.selector.Matches(c.namespaceLabels(namespace)) {
+		return fmt.Sprintf("allows %s from its own namespace only", what)
+	case a.from == gatewayv1.NamespacesFromSelector && a.selector != nil:
+		if a.selector.Matches(c.namespaceLabels(namespace)) {
 			return ""
 		}
-		return fmt.Sprintf("allows routes only from namespaces labelled %s, which %s is not", l.from.selector, namespace)
+		return fmt.Sprintf("allows %s only from namespaces labelled %s, which %s is not", what, a.selector, namespace)
 	}
-	return "allows routes from no namespace"
+	return fmt.Sprintf("allows %s from no namespace", what)
 }
 
 // namespaceLabels are the labels of a namespace, among them the one that every namespace of a cluster has. A namespace without an object has only that.
@@ -363,7 +387,7 @@ func (c *compiler) openListener(l *listener, bind route.Bind) {
 	port := c.port(bind, l.protocol)
 	source := route.Source{Kind: l.parent.ref.Kind, Namespace: l.parent.ref.Namespace, Name: l.parent.ref.Name, Field: l.field}
 	o := &openListener{
-		Listener: &route.Listener{Name: l.parent.ref.Key().String() + "/" + l.name, Hostname: l.hostname, Port: l.clientPort, Source: source},
+		Listener: &route.Listener{Name: l.tableName(), Hostname: l.hostname, Port: l.clientPort, Source: source},
 		hosts:    make(map[string]*route.Host),
 	}
 	port.Listeners = append(port.Listeners, o.Listener)
@@ -373,19 +397,33 @@ func (c *compiler) openListener(l *listener, bind route.Bind) {
 	}
 }
 
+// tableName names a listener for metrics and logs.
+func (l *listener) tableName() string {
+	name := l.parent.ref.Key().String() + "/" + l.name
+	if l.parent.added() {
+		return "listenerset/" + name // there may be a Gateway of the same name
+	}
+	return name
+}
+
+// presentable tells whether a listener that needs a certificate has one.
+func (l *listener) presentable() bool { return l.protocol != route.HTTPS || len(l.pairs) > 0 }
+
 // programmed says whether a listener serves what it should.
 func (l *listener) programmed() verdict {
 	invalid := string(gatewayv1.ListenerReasonInvalid)
 	switch {
 	case !l.gateway.accepted.ok():
 		return verdict{invalid, "the Gateway is not accepted"}
+	case !l.conflicted.ok():
+		return verdict{l.conflicted.Reason, "the listener is not accepted"}
 	case !l.accepted.ok():
 		return verdict{invalid, "the listener is not accepted"}
 	case len(l.gateway.binds) == 0:
 		return verdict{string(gatewayv1.ListenerReasonPending), "the Gateway has no address"}
 	case !l.pending.ok():
 		return l.pending
-	case l.protocol == route.HTTPS && len(l.pairs) == 0:
+	case !l.presentable():
 		return verdict{invalid, "none of its certificates can be used: a self-signed one is presented"}
 	}
 	return verdict{}

@@ -19,6 +19,7 @@ import (
 type Status struct {
 	GatewayClasses map[string]gatewayv1.GatewayClassStatus
 	Gateways       map[object.Key]gatewayv1.GatewayStatus
+	ListenerSets   map[object.Key]gatewayv1.ListenerSetStatus
 	HTTPRoutes     map[object.Key]gatewayv1.HTTPRouteStatus
 	Ingresses      map[object.Key]networkingv1.IngressStatus
 }
@@ -40,6 +41,12 @@ func (s Status) String() string {
 	}
 	for _, key := range sortedKeys(s.Gateways) {
 		writeGateway(&b, key, s.Gateways[key])
+	}
+	for _, key := range sortedKeys(s.ListenerSets) {
+		writeLine(&b, listenerSetKind+" "+key.String(), s.ListenerSets[key].Conditions)
+		for _, l := range s.ListenerSets[key].Listeners {
+			writeListener(&b, gatewayv1.ListenerStatus(l))
+		}
 	}
 	for _, key := range sortedKeys(s.HTTPRoutes) {
 		for _, p := range s.HTTPRoutes[key].Parents {
@@ -65,15 +72,22 @@ func writeGateway(b *strings.Builder, key object.Key, s gatewayv1.GatewayStatus)
 	if len(addresses) > 0 {
 		more = append(more, "addresses="+strings.Join(addresses, ","))
 	}
+	if s.AttachedListenerSets != nil {
+		more = append(more, fmt.Sprintf("sets=%d", *s.AttachedListenerSets))
+	}
 	writeLine(b, "Gateway "+key.String(), s.Conditions, more...)
 	for _, l := range s.Listeners {
-		kinds := make([]string, len(l.SupportedKinds))
-		for i, k := range l.SupportedKinds {
-			kinds[i] = string(k.Kind)
-		}
-		writeLine(b, "  listener "+string(l.Name), l.Conditions,
-			fmt.Sprintf("routes=%d", l.AttachedRoutes), "kinds="+cmp.Or(strings.Join(kinds, ","), "none"))
+		writeListener(b, l)
 	}
+}
+
+func writeListener(b *strings.Builder, l gatewayv1.ListenerStatus) {
+	kinds := make([]string, len(l.SupportedKinds))
+	for i, k := range l.SupportedKinds {
+		kinds[i] = string(k.Kind)
+	}
+	writeLine(b, "  listener "+string(l.Name), l.Conditions,
+		fmt.Sprintf("routes=%d", l.AttachedRoutes), "kinds="+cmp.Or(strings.Join(kinds, ","), "none"))
 }
 
 // writeLine writes what a line is about, the conditions that are as they should be, what else there is to say, and the other conditions.
@@ -109,6 +123,9 @@ func parentName(namespace string, p gatewayv1.ParentReference) string {
 	}
 	if p.Port != nil {
 		name += fmt.Sprintf(":%d", *p.Port)
+	}
+	if kind := orDefault(p.Kind, "Gateway"); kind != "Gateway" {
+		name = string(kind) + " " + name
 	}
 	return name
 }

@@ -7,6 +7,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/gateway-api/pkg/features"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 	"github.com/fairlead-io/fairlead/internal/route"
@@ -59,6 +60,11 @@ func TestSupportedFeaturesAreSorted(t *testing.T) {
 	}
 	if n := len(slices.Compact(slices.Clone(supportedFeatures))); n != len(supportedFeatures) || n > 64 {
 		t.Errorf("%d features of which %d are different; at most 64 are allowed", len(supportedFeatures), n)
+	}
+	for _, name := range supportedFeatures {
+		if features.GetFeature(features.FeatureName(name)).Name == "" || strings.HasPrefix(string(name), "Mesh") {
+			t.Errorf("%s is not the name of a feature of gateways", name)
+		}
 	}
 	in := load(t, mustGateway)
 	if got := len(Compile(in, Options{}).Status.GatewayClasses["fairlead"].SupportedFeatures); got != len(supportedFeatures) {

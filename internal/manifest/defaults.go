@@ -79,6 +79,8 @@ func setDefaults(o metav1.Object, k *kind) []string {
 		return defaultEndpointSlice(o)
 	case *gatewayv1.Gateway:
 		defaultGateway(&o.Spec)
+	case *gatewayv1.ListenerSet:
+		defaultListenerSet(&o.Spec)
 	case *gatewayv1.HTTPRoute:
 		defaultHTTPRoute(&o.Spec)
 	}
@@ -178,6 +180,14 @@ func defaultGateway(g *gatewayv1.GatewaySpec) {
 		for i := range front.PerPort {
 			defaultValidation(front.PerPort[i].TLS.Validation)
 		}
+	}
+}
+
+func defaultListenerSet(s *gatewayv1.ListenerSetSpec) {
+	fill(&s.ParentRef.Group, gatewayv1.GroupName)
+	fill(&s.ParentRef.Kind, kindGateway)
+	for i := range s.Listeners {
+		defaultListener((*gatewayv1.Listener)(&s.Listeners[i]))
 	}
 }
 

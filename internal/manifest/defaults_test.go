@@ -120,6 +120,10 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 			`{gatewayClassName: a, listeners: [], allowedListeners: {namespaces: {from: All}}}`,
 			`{gatewayClassName: a, listeners: null, allowedListeners: {}}`,
 		}},
+		{"listenersets", kindListenerSet, []string{
+			`{parentRef: {name: a}, listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: a}, {group: g, kind: k, name: b, namespace: c}]}}]}`,
+			`{parentRef: {group: "", kind: X, name: a, namespace: b}, listeners: [{name: a, port: 80, protocol: HTTP, allowedRoutes: {kinds: [{kind: HTTPRoute}], namespaces: {from: All}}}]}`,
+		}},
 		{"httproutes", kindHTTPRoute, []string{
 			`{}`, `{rules: []}`, `{rules: [{}]}`, `{rules: null}`, `{rules: [{matches: null}]}`, `{rules: [{matches: []}]}`,
 			`{rules: [{matches: [{}]}]}`, `{rules: [{matches: [{path: {}}]}]}`, `{rules: [{matches: [{path: {value: /a}}]}]}`, `{rules: [{matches: [{path: {type: Exact}}]}]}`,
@@ -133,8 +137,8 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			schemas := crdSchemas(t, tt.plural)
-			if len(schemas) != 2 {
-				t.Fatalf("%d versions are served, want v1 and v1beta1", len(schemas))
+			if want := len(kindOf(tt.kind).versions); len(schemas) != want {
+				t.Fatalf("%d versions are served, want %d", len(schemas), want)
 			}
 			for version, schema := range schemas {
 				spec := child(child(schema, "properties"), "spec")
@@ -178,6 +182,8 @@ func compareDefaults(t *testing.T, kind, version string, schema map[string]any, 
 		got, want = snap.GatewayClasses["x"].Spec, into[gatewayv1.GatewayClass](t, defaulted).Spec
 	case kindGateway:
 		got, want = snap.Gateways[key].Spec, into[gatewayv1.Gateway](t, defaulted).Spec
+	case kindListenerSet:
+		got, want = snap.ListenerSets[key].Spec, into[gatewayv1.ListenerSet](t, defaulted).Spec
 	case kindHTTPRoute:
 		got, want = snap.HTTPRoutes[key].Spec, into[gatewayv1.HTTPRoute](t, defaulted).Spec
 	case kindReferenceGrant:

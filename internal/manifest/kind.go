@@ -39,6 +39,7 @@ const (
 	kindEndpointSlice  = "EndpointSlice"
 	kindGatewayClass   = "GatewayClass"
 	kindGateway        = "Gateway"
+	kindListenerSet    = "ListenerSet"
 	kindHTTPRoute      = "HTTPRoute"
 	kindReferenceGrant = "ReferenceGrant"
 )
@@ -53,6 +54,7 @@ var kinds = []*kind{
 	{kindEndpointSlice, []string{discoveryVersion}, true, func() metav1.Object { return &discoveryv1.EndpointSlice{} }},
 	{kindGatewayClass, []string{gatewayVersion, gatewayBeta}, false, func() metav1.Object { return &gatewayv1.GatewayClass{} }},
 	{kindGateway, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.Gateway{} }},
+	{kindListenerSet, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.ListenerSet{} }},
 	{kindHTTPRoute, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.HTTPRoute{} }},
 	{kindReferenceGrant, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.ReferenceGrant{} }},
 }
@@ -71,7 +73,6 @@ var unserved = map[string]string{
 	"TCPRoute":         "it has no effect",
 	"UDPRoute":         "it has no effect",
 	"BackendTLSPolicy": "it has no effect",
-	"ListenerSet":      "it has no effect",
 }
 
 // groups are the API groups of the kinds, and those where older versions of them lived.

@@ -44,6 +44,7 @@ func (r *reader) assemble() {
 			Ingresses:       map[object.Key]*networkingv1.Ingress{},
 			GatewayClasses:  map[string]*gatewayv1.GatewayClass{},
 			Gateways:        map[object.Key]*gatewayv1.Gateway{},
+			ListenerSets:    map[object.Key]*gatewayv1.ListenerSet{},
 			HTTPRoutes:      map[object.Key]*gatewayv1.HTTPRoute{},
 			ReferenceGrants: map[object.Key]*gatewayv1.ReferenceGrant{},
 			EndpointSlices:  map[object.Key][]*discoveryv1.EndpointSlice{},
@@ -137,6 +138,8 @@ func (b *builder) put(p placed) {
 		s.GatewayClasses[key.Name] = o
 	case *gatewayv1.Gateway:
 		s.Gateways[key] = o
+	case *gatewayv1.ListenerSet:
+		s.ListenerSets[key] = o
 	case *gatewayv1.HTTPRoute:
 		s.HTTPRoutes[key] = o
 	case *gatewayv1.ReferenceGrant:

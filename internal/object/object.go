@@ -66,6 +66,7 @@ type Snapshot struct {
 
 	GatewayClasses  map[string]*gatewayv1.GatewayClass
 	Gateways        map[Key]*gatewayv1.Gateway
+	ListenerSets    map[Key]*gatewayv1.ListenerSet
 	HTTPRoutes      map[Key]*gatewayv1.HTTPRoute
 	ReferenceGrants map[Key]*gatewayv1.ReferenceGrant
 
@@ -112,7 +113,7 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool {
 		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
-		sameObjects(s.ReferenceGrants, t.ReferenceGrants)
+		sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets)
 }
 
 // sameObjects reports whether two maps hold the very same objects. A source shares the map of a kind in which nothing changed, and that takes no look inside.

@@ -49,6 +49,7 @@ type call struct{ method, path, body string }
 var roots = map[string]string{
 	"GatewayClass": "/apis/gateway.networking.k8s.io/v1/%sgatewayclasses/%s",
 	"Gateway":      "/apis/gateway.networking.k8s.io/v1/%sgateways/%s",
+	"ListenerSet":  "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
 	"HTTPRoute":    "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
 	"Ingress":      "/apis/networking.k8s.io/v1/%singresses/%s",
 }
@@ -161,7 +162,7 @@ func (a *api) snapshot() *object.Snapshot {
 	defer a.mu.Unlock()
 	s := &object.Snapshot{
 		GatewayClasses: map[string]*gatewayv1.GatewayClass{}, Gateways: map[object.Key]*gatewayv1.Gateway{},
-		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
+		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
 	}
 	for _, o := range a.objects {
 		switch text := asJSON(o); o["kind"] {
@@ -171,6 +172,9 @@ func (a *api) snapshot() *object.Snapshot {
 		case "Gateway":
 			v := decode[gatewayv1.Gateway](text)
 			s.Gateways[object.KeyOf(v)] = v
+		case "ListenerSet":
+			v := decode[gatewayv1.ListenerSet](text)
+			s.ListenerSets[object.KeyOf(v)] = v
 		case "HTTPRoute":
 			v := decode[gatewayv1.HTTPRoute](text)
 			s.HTTPRoutes[object.KeyOf(v)] = v

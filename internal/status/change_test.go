@@ -106,10 +106,40 @@ func (a *api) object(ref object.Ref) metav1.Object {
 		return s.GatewayClasses[ref.Name]
 	case "Gateway":
 		return s.Gateways[ref.Key()]
+	case "ListenerSet":
+		return s.ListenerSets[ref.Key()]
 	case "HTTPRoute":
 		return s.HTTPRoutes[ref.Key()]
 	}
 	return s.Ingresses[ref.Key()]
+}
+
+func TestListenerSet(t *testing.T) {
+	const foreign = `{"lastTransitionTime":"2020-01-01T00:00:00Z","message":"","observedGeneration":1,"reason":"Odd","status":"True","type":"example.com/Odd"}`
+	a := newAPI(t)
+	ref := a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"ListenerSet","metadata":{"namespace":"shop","name":"extra"},"spec":{},"status":{"conditions":[` +
+		foreign + `],"listeners":[{"name":"gone","attachedRoutes":1,"conditions":[]},{"name":"web","attachedRoutes":1,"supportedKinds":[],"conditions":[` + foreign + `]}]}}`)
+	want := gatewayv1.ListenerSetStatus{
+		Conditions: []metav1.Condition{cond("Accepted=True Accepted I", metav1.Time{})},
+		Listeners:  []gatewayv1.ListenerEntryStatus{gatewayv1.ListenerEntryStatus(listenerStatus("web", 2, "Accepted=True Accepted I"))},
+	}
+	apply(t, a, ref, want)
+	for _, list := range [][]any{{"conditions", 0}, {"listeners", 0, "conditions", 0}} {
+		if got := a.raw(ref, list...); got != foreign {
+			t.Errorf("the condition of somebody else is %s", got)
+		}
+	}
+	if got := a.raw(ref, "listeners", 0, "name") + a.raw(ref, "listeners", 0, "attachedRoutes"); got != `"web"2` {
+		t.Errorf("the listener is %s", got)
+	}
+	want.Listeners[0].AttachedRoutes = 3
+	if c := apply(t, a, ref, want); !c.minor() {
+		t.Errorf("another number of routes is more than a number: %v", c.ops)
+	}
+	a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"ListenerSet","metadata":{"namespace":"shop","name":"extra"},"spec":{}}`)
+	if c := apply(t, a, ref, want); c.whole == nil {
+		t.Errorf("a new status is written piece by piece: %v", c.ops)
+	}
 }
 
 func TestRoute(t *testing.T) {

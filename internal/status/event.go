@@ -176,6 +176,8 @@ func regarding(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool
 		return reference(s.GatewayClasses[ref.Name], ref, "gateway.networking.k8s.io/v1")
 	case "Gateway":
 		return reference(s.Gateways[key], ref, "gateway.networking.k8s.io/v1")
+	case "ListenerSet":
+		return reference(s.ListenerSets[key], ref, "gateway.networking.k8s.io/v1")
 	case "HTTPRoute":
 		return reference(s.HTTPRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "ReferenceGrant":

@@ -48,6 +48,30 @@ func (c *change) gateway(o *gatewayv1.Gateway, want gatewayv1.GatewayStatus) {
 	}
 }
 
+// listenerSet notes what turns the status of a ListenerSet into want.
+func (c *change) listenerSet(o *gatewayv1.ListenerSet, want gatewayv1.ListenerSetStatus) {
+	have := entriesOf(o.Status.Listeners)
+	if len(o.Status.Conditions) == 0 && len(have) == 0 {
+		fresh := gatewayv1.ListenerSetStatus{Conditions: Merge(nil, want.Conditions, c.now)}
+		for _, l := range c.newListeners(entriesOf(want.Listeners)) {
+			fresh.Listeners = append(fresh.Listeners, gatewayv1.ListenerEntryStatus(l))
+		}
+		c.whole = fresh
+		return
+	}
+	c.conditions("/conditions", o.Status.Conditions, want.Conditions, setTypes, o.Generation)
+	c.listeners(have, entriesOf(want.Listeners), o.Generation)
+}
+
+// entriesOf are the entries of a ListenerSet's status as those of a Gateway, which have the same fields.
+func entriesOf(list []gatewayv1.ListenerEntryStatus) []gatewayv1.ListenerStatus {
+	out := make([]gatewayv1.ListenerStatus, len(list))
+	for i := range list {
+		out[i] = gatewayv1.ListenerStatus(list[i])
+	}
+	return out
+}
+
 // setList sets a list that differs from what is there.
 func setList[E any](c *change, path string, want []E) {
 	if len(want) == 0 {

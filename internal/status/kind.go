@@ -87,6 +87,12 @@ func (w *Writer) allKinds() []*kind {
 			},
 			(*change).ingress),
 		// Last, for they count the routes.
+		newKind("ListenerSet",
+			func(ns string) client[*gatewayv1.ListenerSet] { return gateway.GatewayV1().ListenerSets(ns) },
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.ListenerSet, gatewayv1.ListenerSetStatus] {
+				return wanted(s.ListenerSets, want.ListenerSets)
+			},
+			(*change).listenerSet),
 		newKind("Gateway",
 			func(ns string) client[*gatewayv1.Gateway] { return gateway.GatewayV1().Gateways(ns) },
 			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.Gateway, gatewayv1.GatewayStatus] {
@@ -95,7 +101,7 @@ func (w *Writer) allKinds() []*kind {
 			(*change).gateway),
 	}
 	for _, k := range kinds {
-		k.first = k.name == "GatewayClass" || k.name == "Gateway"
+		k.first = k.name == "GatewayClass" || k.name == "Gateway" || k.name == "ListenerSet"
 	}
 	return kinds
 }

@@ -813,6 +813,7 @@ func TestWhatEventsAreAbout(t *testing.T) {
 	s := &object.Snapshot{
 		GatewayClasses:  map[string]*gatewayv1.GatewayClass{"x": {ObjectMeta: class}},
 		IngressClasses:  map[string]*networkingv1.IngressClass{"x": {ObjectMeta: class}},
+		ListenerSets:    map[object.Key]*gatewayv1.ListenerSet{key: {ObjectMeta: meta}},
 		Gateways:        map[object.Key]*gatewayv1.Gateway{key: {ObjectMeta: meta}},
 		HTTPRoutes:      map[object.Key]*gatewayv1.HTTPRoute{key: {ObjectMeta: meta}},
 		ReferenceGrants: map[object.Key]*gatewayv1.ReferenceGrant{key: {ObjectMeta: meta}},
@@ -821,7 +822,7 @@ func TestWhatEventsAreAbout(t *testing.T) {
 	}
 	for kind, version := range map[string]string{
 		"GatewayClass": "gateway.networking.k8s.io/v1", "Gateway": "gateway.networking.k8s.io/v1", "HTTPRoute": "gateway.networking.k8s.io/v1",
-		"ReferenceGrant": "gateway.networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Service": "v1",
+		"ListenerSet": "gateway.networking.k8s.io/v1", "ReferenceGrant": "gateway.networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Service": "v1",
 	} {
 		ref := object.Ref{Kind: kind, Namespace: "shop", Name: "x"}
 		if strings.HasSuffix(kind, "Class") {

@@ -196,6 +196,12 @@ func (c *Cluster) gatewayKinds() []*kind {
 			open:  func(ns, _ string) client { return typed(&gatewayv1.Gateway{}, api.Gateways(ns)) },
 		},
 		{
+			name: "listenersets", table: true, gateway: stable,
+			shelf:   namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.ListenerSet { return &s.ListenerSets }),
+			open:    func(ns, _ string) client { return typed(&gatewayv1.ListenerSet{}, api.ListenerSets(ns)) },
+			without: "the listeners of ListenerSets are not served",
+		},
+		{
 			name: "httproutes", role: routes, table: true, gateway: stable,
 			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.HTTPRoute { return &s.HTTPRoutes }),
 			open:  func(ns, _ string) client { return typed(&gatewayv1.HTTPRoute{}, api.HTTPRoutes(ns)) },

@@ -401,7 +401,7 @@ func TestOutage(t *testing.T) {
 			}
 		}
 		stale := c.Stale()
-		if len(stale) != 9+1 {
+		if len(stale) != watchedKinds {
 			t.Errorf("stale kinds: %v", stale)
 		}
 		for kind, since := range stale {
@@ -484,7 +484,7 @@ func TestConnectionsClosed(t *testing.T) {
 					t.Fatalf("%s was taken for watched %v after the end", kind, d)
 				}
 			}
-			if n := len(c.Stale()); n != 10 {
+			if n := len(c.Stale()); n != watchedKinds {
 				t.Fatalf("%d stale kinds", n)
 			}
 		}
@@ -533,7 +533,7 @@ func TestSilentServer(t *testing.T) {
 		})
 		a.put(ingress("shop", "new", "new.example"))
 		advance(10 * time.Minute)
-		if !before.SameRoutes(c.Read()) || len(c.Stale()) != 10 {
+		if !before.SameRoutes(c.Read()) || len(c.Stale()) != watchedKinds {
 			t.Errorf("stale: %v", c.Stale())
 		}
 		a.set(func() { a.fault = nil })
