@@ -8,6 +8,11 @@
 # make cluster       a real Kubernetes with two nodes, from Go modules (root, Linux)
 # make kubectl       kubectl in it (ARGS="get pods -A")
 # make cluster-down  end it
+#
+# make conformance-suite  the Gateway API's conformance suite, in the cluster, with the Fairlead of this checkout
+#                         (RUN=NameOfOneTest, FEATURES=A,B instead of those that Fairlead claims, ARGS=further flags of the suite)
+#
+# With CLUSTER=name these use a cluster of that name; several can run side by side.
 
 GO            ?= go
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -18,7 +23,10 @@ FUZZTIME      ?= 30s
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint soak bench fuzz tidy clean cluster cluster-down kubectl
+.PHONY: run build test lint soak bench fuzz tidy clean cluster cluster-down kubectl conformance-suite
+
+export CLUSTER
+IN_CLUSTER := $(GO) run -C conformance ./cmd/cluster
 
 run: build
 	./bin/fairlead demo
@@ -50,13 +58,19 @@ fuzz:
 	done
 
 cluster:
-	$(GO) run -C conformance ./cmd/cluster up
+	$(IN_CLUSTER) up
 
 cluster-down:
-	$(GO) run -C conformance ./cmd/cluster down
+	$(IN_CLUSTER) down
 
 kubectl:
-	@$(GO) run -C conformance ./cmd/cluster kubectl $(ARGS)
+	@$(IN_CLUSTER) kubectl $(ARGS)
+
+# One test keeps the base objects, so that the next one starts at once; the whole suite writes the report.
+conformance-suite: cluster
+	$(IN_CLUSTER) install
+	$(IN_CLUSTER) suite $(if $(FEATURES),-supported-features=$(FEATURES)) $(if $(RUN),-run-test=$(RUN) -cleanup-base-resources=false,\
+		-version=$(VERSION) -report-output=$(CURDIR)/conformance/reports/gateway-api.yaml) $(ARGS)
 
 tidy:
 	$(GO) mod tidy

@@ -53,7 +53,11 @@ func binDir(t *testing.T) (bin, state string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bin, filepath.Join(cache, "cluster")
+	state, err = cluster.StateDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin, state
 }
 
 // helmProgram returns the path of helm.

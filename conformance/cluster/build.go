@@ -167,3 +167,17 @@ func CacheDir() (string, error) {
 	}
 	return filepath.Join(dir, "fairlead"), nil
 }
+
+// StateDir is the folder of a cluster's files and logs: that of the cluster which the environment variable CLUSTER names, or of the one without a name. Clusters of
+// different names run side by side.
+func StateDir() (string, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	name := os.Getenv("CLUSTER")
+	if strings.ContainsRune(name, filepath.Separator) {
+		return "", fmt.Errorf("CLUSTER: %q is a name, not a path", name)
+	}
+	return filepath.Join(cache, strings.TrimSuffix("cluster-"+name, "-")), nil
+}

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +38,38 @@ func (c *Cluster) Supervise(ctx context.Context) error {
 	return os.WriteFile(c.run("ready"), nil, 0o600)
 }
 
+// StopPart kills etcd or kube-apiserver, and StartPart starts it again and waits until it answers. Both run inside the namespaces of node 1.
+func (c *Cluster) StopPart(name string) error {
+	text, err := os.ReadFile(c.run(name + ".pid"))
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", name, err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", name, err)
+	}
+	for err = syscall.Kill(pid, syscall.SIGKILL); err == nil; err = syscall.Kill(pid, 0) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("stop %s: %w", name, err)
+	}
+	return nil
+}
+
+// StartPart starts what StopPart stopped.
+func (c *Cluster) StartPart(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	switch name {
+	case "etcd":
+		return c.startEtcd(ctx)
+	case "kube-apiserver":
+		return c.startAPIServer(ctx)
+	}
+	return fmt.Errorf("start %q: want etcd or kube-apiserver", name)
+}
+
 // component is a process that was started, and where it writes.
 type component struct {
 	name, log string
@@ -53,6 +87,7 @@ func (c *Cluster) start(name string, prefix []string, program string, args ...st
 	line := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(c.Bin, program)), args...)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = append(os.Environ(), "PATH="+c.Bin+":"+os.Getenv("PATH"))
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -113,13 +148,28 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	return p.until(ctx, func() error { return httpGet(http.DefaultClient, "http://127.0.0.1:2379/health") })
 }
 
+// AuditLog is the file in which the API server notes each request of a service account outside of kube-system, one JSON object a line.
+func (c *Cluster) AuditLog() string { return c.logFile("audit") }
+
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+`
+
 func (c *Cluster) startAPIServer(ctx context.Context) error {
 	pki := c.run("pki")
+	if err := os.WriteFile(c.run("audit.yaml"), []byte(auditPolicy), 0o600); err != nil {
+		return err
+	}
 	p, err := c.start("kube-apiserver", nil, "kube-apiserver",
 		"--etcd-servers=http://127.0.0.1:2379", "--service-cluster-ip-range="+serviceNetwork,
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+pki+"/sa.key", "--service-account-signing-key-file="+pki+"/sa.key",
 		"--tls-cert-file="+pki+"/apiserver.crt", "--tls-private-key-file="+pki+"/apiserver.key", "--token-auth-file="+pki+"/tokens.csv",
-		"--authorization-mode=Node,RBAC", "--advertise-address="+node1IP, "--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP")
+		"--authorization-mode=Node,RBAC", "--advertise-address="+node1IP, "--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP",
+		"--audit-policy-file="+c.run("audit.yaml"), "--audit-log-path="+c.AuditLog())
 	if err != nil {
 		return err
 	}

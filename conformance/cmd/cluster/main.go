@@ -5,12 +5,13 @@
 //	cluster kubectl ARG...     run kubectl in it
 //	cluster sh COMMAND...      run any command in it
 //	cluster image              build Fairlead from this checkout and give it to the nodes as localhost/fairlead:dev
+//	cluster install ARG...     install the Gateway API, and with helm the chart of this checkout and that image; arguments are helm's
+//	cluster suite FLAG...      run the Gateway API's conformance suite; flags are the suite's, and go test's with -test before them
 //
-// The environment variable FAIRLEAD_CLUSTER names the folder of its files and logs, if it is not the one in the cache; several clusters can run at once.
+// The environment variable CLUSTER names the cluster, if it is not the one without a name; several can run at once.
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -19,6 +20,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/fairlead-io/fairlead/conformance/cluster"
@@ -35,64 +38,89 @@ func main() {
 	}
 }
 
-func run(args []string) error {
-	if len(args) == 0 {
-		return errors.New("want up, down, image, kubectl or sh")
-	}
-	switch args[0] {
-	case "init", "supervise":
-		return inside(args[0], args[1:])
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+// workspace is the cluster and the checkout that it tests.
+type workspace struct {
+	*cluster.Cluster
+	cache    string
+	module   string // the folder conformance of the checkout
+	checkout string
+}
+
+func open() (workspace, error) {
 	cache, err := cluster.CacheDir()
 	if err != nil {
-		return err
+		return workspace{}, err
 	}
-	c := &cluster.Cluster{State: cmp.Or(os.Getenv("FAIRLEAD_CLUSTER"), filepath.Join(cache, "cluster")), Log: os.Stdout}
-	tools, err := filepath.Abs("tools")
+	state, err := cluster.StateDir()
+	if err != nil {
+		return workspace{}, err
+	}
+	module, err := filepath.Abs(".")
+	if err != nil {
+		return workspace{}, err
+	}
+	bin, err := cluster.BinDir(filepath.Join(module, "tools"), cache)
+	if err != nil {
+		return workspace{}, err
+	}
+	return workspace{Cluster: &cluster.Cluster{Bin: bin, State: state, Log: os.Stdout}, cache: cache, module: module, checkout: filepath.Dir(module)}, nil
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return errors.New("want up, down, image, install, suite, kubectl or sh")
+	}
+	if slices.Contains([]string{"init", "supervise", "stop-part", "start-part"}, args[0]) {
+		return inside(args[0], args[1:])
+	}
+	w, err := open()
 	if err != nil {
 		return err
 	}
-	switch args[0] {
-	case "down":
-		return c.Down()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch command, args := args[0], args[1:]; command {
 	case "up":
-		return up(ctx, c, tools, cache)
+		return w.up(ctx)
+	case "down":
+		return w.Down()
 	case "image":
-		if c.Bin, err = cluster.BinDir(tools, cache); err != nil {
-			return err
-		}
-		return c.AddFairlead(ctx, filepath.Join(tools, "..", ".."))
-	case "kubectl", "sh":
-		if c.Bin, err = cluster.BinDir(tools, cache); err != nil {
-			return err
-		}
-		if args[0] == "sh" {
-			args = args[1:]
-		}
+		return w.AddFairlead(ctx, w.checkout)
+	case "install":
+		return w.Install(ctx, w.checkout, args...)
+	case "suite":
+		return w.suite(ctx, args)
+	case "kubectl":
+		return w.attached(ctx, "kubectl", args...)
+	case "sh":
 		if len(args) == 0 {
 			return errors.New("sh wants a command")
 		}
-		cmd, err := c.Command(ctx, args[0], args[1:]...)
-		if err != nil {
-			return err
-		}
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		return cmd.Run()
+		return w.attached(ctx, args[0], args[1:]...)
 	}
-	return fmt.Errorf("%q is not up, down, image, kubectl or sh", args[0])
+	return fmt.Errorf("%q is not up, down, image, install, suite, kubectl or sh", args[0])
 }
 
-func up(ctx context.Context, c *cluster.Cluster, tools, cache string) (err error) {
+// attached runs a command in the cluster with the terminal of this one.
+func (w workspace) attached(ctx context.Context, name string, args ...string) error {
+	cmd, err := w.Command(ctx, name, args...)
+	if err != nil {
+		return err
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	return cmd.Run()
+}
+
+func (w workspace) up(ctx context.Context) (err error) {
 	if err := cluster.Prepare(ctx, os.Stdout); err != nil {
 		return err
 	}
-	if c.Bin, err = cluster.Binaries(ctx, tools, cache, os.Stdout); err != nil {
+	if w.Bin, err = cluster.Binaries(ctx, filepath.Join(w.module, "tools"), w.cache, os.Stdout); err != nil {
 		return err
 	}
 	begun := time.Now()
-	if err := c.Up(ctx); err != nil {
+	if err := w.Up(ctx); err != nil {
 		return err
 	}
 	fmt.Printf(`
@@ -103,8 +131,22 @@ A cluster with two nodes is up after %.1f s. Try:
   make cluster-down
 
 Its logs are in %s.
-`, time.Since(begun).Seconds(), filepath.Join(c.State, "logs"))
+`, time.Since(begun).Seconds(), filepath.Join(w.State, "logs"))
 	return nil
+}
+
+// suite gives the nodes the suite's images and runs it. What the suite is told of this checkout comes last, so that flags win.
+func (w workspace) suite(ctx context.Context, flags []string) error {
+	module := filepath.Join(w.module, "suite")
+	if err := w.AddSuiteImages(ctx, module); err != nil {
+		return err
+	}
+	program, err := w.TestProgram(ctx, module, ".", "suite")
+	if err != nil {
+		return err
+	}
+	fixed := []string{"-test.v", "-test.timeout=120m", "-gateway-class=fairlead"}
+	return w.attached(ctx, program, append(fixed, flags...)...)
 }
 
 // inside runs the parts that happen in the cluster's own namespaces.
@@ -117,8 +159,13 @@ func inside(part string, args []string) error {
 		return err
 	}
 	c.Log = os.Stdout
-	if part == "init" {
+	switch part {
+	case "init":
 		return c.Init()
+	case "stop-part":
+		return c.StopPart(flags.Arg(0))
+	case "start-part":
+		return c.StartPart(context.Background(), flags.Arg(0))
 	}
 	return c.Supervise(context.Background())
 }

@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Release is the name of the Helm release that Install makes, and Namespace where it is.
+const (
+	Release   = "fairlead"
+	Namespace = "fairlead-system"
+)
+
+// Install installs the definitions of the Gateway API (experimental channel) and the chart of a checkout, with the image that AddFairlead makes of it, and waits
+// until it is ready. Called again it upgrades. values are further arguments of helm.
+func (c *Cluster) Install(ctx context.Context, checkout string, values ...string) error {
+	if err := c.InstallGatewayAPI(ctx, checkout); err != nil {
+		return err
+	}
+	if err := c.AddFairlead(ctx, checkout); err != nil {
+		return err
+	}
+	args, err := c.HelmArgs(checkout)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, "helm", append(append([]string{"upgrade", "--install", "--create-namespace"}, args...), values...)...)
+}
+
+// HelmArgs are what install and upgrade have in common: names, chart and image. The image's hash is an annotation of the pods, so that another image rolls them.
+func (c *Cluster) HelmArgs(checkout string) ([]string, error) {
+	program, err := os.ReadFile(filepath.Join(c.State, "fairlead"))
+	if err != nil {
+		return nil, fmt.Errorf("find the image's program: %w", err)
+	}
+	return []string{
+		Release, filepath.Join(checkout, "charts", "fairlead"), "-n", Namespace, "--wait", "--timeout=120s",
+		"--set=image.registry=localhost,image.repository=fairlead,image.tag=dev,image.pullPolicy=Never",
+		"--set-string=podAnnotations.program=" + digest(program)[:16],
+	}, nil
+}
+
+// InstallGatewayAPI installs the definitions that the product's module requires, those of the experimental channel.
+func (c *Cluster) InstallGatewayAPI(ctx context.Context, checkout string) error {
+	dir, err := moduleDir(ctx, checkout, "sigs.k8s.io/gateway-api")
+	if err != nil {
+		return err
+	}
+	if err := c.do(ctx, "kubectl", "apply", "--server-side", "-k", filepath.Join(dir, "config", "crd", "experimental")); err != nil {
+		return err
+	}
+	return c.do(ctx, "kubectl", "wait", "--for=condition=Established", "--timeout=30s", "crd/gateways.gateway.networking.k8s.io", "crd/httproutes.gateway.networking.k8s.io")
+}
+
+// do runs a command in the cluster that has to succeed.
+func (c *Cluster) do(ctx context.Context, name string, args ...string) error {
+	cmd, err := c.Command(ctx, name, args...)
+	if err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
