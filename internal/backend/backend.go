@@ -7,6 +7,7 @@ package backend
 
 import (
 	"context"
+	"crypto/rand"
 	"hash/maphash"
 	"net"
 	"net/netip"
@@ -53,6 +54,10 @@ type Options struct {
 	// RetryPercent is how many requests of a pool may be sent again, in percent of all, because an endpoint broke the connection before it answered. Only
 	// requests that may safely be repeated ever are. It does not limit what is tried again because no connection could be made. Zero means 20, negative none.
 	RetryPercent int
+
+	// SessionKey is what the names of endpoints in sessions are made with. Replicas must have the same one. Empty: the secret of each pool, or where there is none something
+	// random, so that sessions end with the process.
+	SessionKey []byte
 
 	Hooks Hooks
 	// Now is the clock of health decisions. Nil means time.Now.
@@ -105,10 +110,11 @@ type Hooks struct {
 
 // Set is all pools. Make one with New. Its methods may be called concurrently.
 type Set struct {
-	opt   Options
-	seed  maphash.Seed // of the order of endpoints, so that each replica has its own
-	epoch time.Time    // what times of health decisions are counted from, to be a number and free of jumps of the wall clock
-	dial  func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
+	opt    Options
+	seed   maphash.Seed // of the order of endpoints, so that each replica has its own
+	random []byte       // in place of a key for sessions
+	epoch  time.Time    // what times of health decisions are counted from, to be a number and free of jumps of the wall clock
+	dial   func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
 
 	mu     sync.Mutex // before Pool.mu, which is before endpoint.mu
 	pools  map[route.PoolKey]*Pool
@@ -118,7 +124,8 @@ type Set struct {
 // New makes a Set without pools.
 func New(opt Options) *Set {
 	opt = opt.withDefaults()
-	s := &Set{opt: opt, seed: maphash.MakeSeed(), epoch: opt.Now(), pools: map[route.PoolKey]*Pool{}}
+	s := &Set{opt: opt, seed: maphash.MakeSeed(), random: make([]byte, 32), epoch: opt.Now(), pools: map[route.PoolKey]*Pool{}}
+	_, _ = rand.Read(s.random) // never fails
 	s.dial = newDialer(opt).dial
 	return s
 }
@@ -138,7 +145,7 @@ func (s *Set) Install(pools []*route.Pool) {
 	for _, want := range pools {
 		named[want.Key] = true
 		if p := s.pools[want.Key]; p != nil {
-			p.revive(want.Protocol)
+			p.revive(want)
 			continue
 		}
 		s.pools[want.Key] = newPool(s, want)
@@ -192,7 +199,7 @@ func (s *Set) Close() {
 	s.closed = true
 	for _, p := range s.pools {
 		p.dissolve()
-		p.list.Store(&list{next: &roundRobin{cursor: &p.cursor}})
+		p.list.Store(emptyList())
 	}
 	clear(s.pools)
 }

@@ -24,7 +24,7 @@ func BenchmarkPick(b *testing.B) {
 				for range goroutines {
 					wg.Go(func() {
 						for range b.N / goroutines {
-							e, _ := p.acquire(nil, true)
+							e, _ := p.acquire(wish{safe: true}, nil)
 							e.release()
 						}
 					})
@@ -43,7 +43,7 @@ func BenchmarkPickWithEjected(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		e, _ := p.acquire(nil, true)
+		e, _ := p.acquire(wish{safe: true}, nil)
 		e.release()
 	}
 }

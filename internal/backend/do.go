@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/fairlead-io/fairlead/internal/route"
@@ -17,12 +18,19 @@ type Attempt struct {
 	// returned. An error from it ends the request. The header is the callee's. It costs less than httptrace, and a slow client that it waits for does not stop
 	// the other requests on the same HTTP/2 connection.
 	Informational func(code int, header http.Header) error
+	// Client is the address of the client, for pools that keep clients at an endpoint by it or hash it. The zero Addr is an unknown one.
+	Client netip.Addr
+	// Persistence, if not nil, keeps the client at an endpoint by a session. Session is what the client said of it; "" if it has none.
+	Persistence *route.Persistence
+	Session     string
 
-	Endpoint  string        // the address of the endpoint tried last; empty if there was none
-	Tries     int           // how often an endpoint was tried
-	Reused    bool          // the connection had served other requests before
-	Connect   time.Duration // that connecting to the endpoint tried last took; 0 if the connection was there already
-	FirstByte time.Duration // from the call of Do to the head of the response
+	NewSession string        // what the client is to say of its session from now on; "" if what it said holds
+	Far        bool          // the endpoint is not one of those that are preferred for being near
+	Endpoint   string        // the address of the endpoint tried last; empty if there was none
+	Tries      int           // how often an endpoint was tried
+	Reused     bool          // the connection had served other requests before
+	Connect    time.Duration // that connecting to the endpoint tried last took; 0 if the connection was there already
+	FirstByte  time.Duration // from the call of Do to the head of the response
 }
 
 // Do sends a request to an endpoint of the pool and returns its response. The scheme and host of req.URL are ignored; req.Host is what is sent as Host. req is
@@ -40,8 +48,9 @@ type Attempt struct {
 func (p *Pool) Do(req *http.Request, a *Attempt) (*http.Response, error) {
 	x := exchange{pool: p, req: req, attempt: a, start: p.set.now(), body: newSource(req)}
 	x.safe = x.body == nil && (req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodOptions)
+	x.wish = p.wishFor(req, a, x.safe)
 	for {
-		e, trial := p.acquire(x.tried, x.safe)
+		e, trial := p.acquire(x.wish, x.tried)
 		if e == nil {
 			return nil, x.giveUp(x.last)
 		}
@@ -62,7 +71,8 @@ type exchange struct {
 	attempt *Attempt
 	start   time.Duration
 	body    *source
-	safe    bool        // may be sent twice
+	safe    bool // may be sent twice
+	wish    wish
 	tried   []*endpoint // to no avail
 	last    *Error      // of them
 	resent  bool        // was sent again after it had been sent
@@ -87,7 +97,7 @@ func (x *exchange) again(err *Error) bool {
 	case !err.stale && len(x.tried)+1 >= len(x.pool.list.Load().all):
 		return false // there is no other
 	case err.retry == unsent && now-x.start < opt.ConnectTimeout:
-	case err.retry == broken && x.safe && !x.resent && x.pool.budget.take(now, x.pool.cursor.Load(), opt.RetryPercent):
+	case err.retry == broken && x.safe && !x.resent && x.pool.budget.take(now, x.pool.traffic.begun(), opt.RetryPercent):
 		x.resent = true
 	default:
 		return false
@@ -126,11 +136,28 @@ func (x *exchange) try(e *endpoint, trial bool) (*http.Response, *Error) {
 	if err != nil {
 		return nil, x.failure(t, trial, err)
 	}
-	x.attempt.FirstByte = x.pool.set.now() - x.start
+	now := x.pool.set.now()
+	x.attempt.FirstByte = now - x.start
+	if wrote := t.wrote.Load(); wrote != 0 { // else the client was slower than the endpoint
+		e.observe(now, now-time.Duration(wrote))
+	}
 	x.body.sent()
 	x.pool.answered(e, t.start)
+	x.stay(e)
 	t.open(res)
 	return res, nil
+}
+
+// stay notes that the client's next requests should go to the endpoint that has answered it.
+func (x *exchange) stay(e *endpoint) {
+	a := x.attempt
+	a.Far = e.far.Load()
+	if a.Persistence != nil && x.wish.prefer != e {
+		a.NewSession = x.pool.token(e, a.Persistence, x.pool.set.opt.Now())
+	}
+	if timeout := x.pool.list.Load().policy.ClientIP; timeout > 0 && a.Client.IsValid() && x.wish.prefer != e {
+		x.pool.clients.settle(a.Client, e, x.pool.set.now(), timeout)
+	}
 }
 
 // failure says why a try has failed, holds it against the endpoint if that is to blame, and lets go of it.

@@ -24,14 +24,26 @@ type endpoint struct {
 	address  string
 	dns      bool
 	protocol route.Protocol
-	hash     uint64
+	hash     uint64 // another in each process
+	stable   uint64 // the same in all replicas
+	name     name   // see Pool.nameOf
+	named    sync.Once
+
+	// What picking reads.
+	share     atomic.Int64  // weight
+	warmth    atomic.Uint32 // percent of its share that it gets during slow start; 0 is all
+	aside     atomic.Bool   // left out for failing, while others are not
+	far       atomic.Bool   // others are preferred for being near
+	latency   atomic.Uint64 // see observe
+	latencyAt atomic.Int64
 
 	inFlight atomic.Int64
 	gone     atomic.Bool // no new requests; connections are closed when nothing is in flight
 	ailing   atomic.Bool // health is not the zero health
 
-	info   route.Endpoint // held: pool.mu
-	health                // held: pool.mu
+	info     route.Endpoint // held: pool.mu
+	health                  // held: pool.mu
+	warmFrom time.Duration  // held: pool.mu
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -40,7 +52,16 @@ type endpoint struct {
 }
 
 func newEndpoint(p *Pool, info route.Endpoint, protocol route.Protocol) *endpoint {
-	return &endpoint{pool: p, address: info.Address, dns: info.DNS, protocol: protocol, info: info, hash: maphash.String(p.set.seed, info.Address)}
+	e := &endpoint{pool: p, address: info.Address, dns: info.DNS, protocol: protocol, hash: maphash.String(p.set.seed, info.Address), stable: p.keys.Load().hasher.text(info.Address)}
+	e.describe(info)
+	return e
+}
+
+// describe takes over what is said of the endpoint. The caller holds pool.mu.
+func (e *endpoint) describe(info route.Endpoint) {
+	e.info = info
+	e.share.Store(int64(e.weight()))
+	e.far.Store(info.Distance > 0)
 }
 
 // weight is the endpoint's share beside the others of its pool. The caller holds pool.mu.
@@ -49,6 +70,7 @@ func (e *endpoint) weight() int { return int(max(e.info.Weight, 1)) }
 // enter counts a request as in flight. It is false for an endpoint that has gone.
 func (e *endpoint) enter() bool {
 	e.inFlight.Add(1)
+	e.pool.traffic.begin(e.hash)
 	// Either this sees that the endpoint has gone, or leave sees the request.
 	if !e.gone.Load() {
 		return true
@@ -59,6 +81,7 @@ func (e *endpoint) enter() bool {
 
 // release ends what enter began.
 func (e *endpoint) release() {
+	e.pool.traffic.end(e.hash)
 	if e.inFlight.Add(-1) > 0 {
 		return
 	}
@@ -83,6 +106,7 @@ func (e *endpoint) leave() {
 func (e *endpoint) lastOnce() *endpoint {
 	again := &endpoint{pool: e.pool, address: e.address, dns: e.dns, protocol: e.protocol, hash: e.hash}
 	again.inFlight.Add(1)
+	e.pool.traffic.begin(again.hash)
 	again.gone.Store(true)
 	return again
 }

@@ -3,6 +3,8 @@ package backend
 import (
 	"cmp"
 	"slices"
+
+	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 // list is the endpoints of a pool as requests see them. It is immutable.
@@ -10,9 +12,21 @@ type list struct {
 	all   []*endpoint // by hash
 	turns []*endpoint // whose turn it is, in a cycle: those that are not left out, or all if all are
 	out   []*endpoint // left out for failing
+	near  []*endpoint // those that may be used, healthy or not: all, unless some are preferred for being near
+	in    []*endpoint // those of near that are not left out, or all if all are
+
 	// offset is added to the pool's cursor to find the place in the cycle.
 	offset uint64
-	next   picker // chooses among turns
+
+	policy route.Policy
+	hasher hasher
+	next   picker // the algorithm of the policy
+	names  func() map[name]*endpoint
+}
+
+// emptyList returns a list without endpoints.
+func emptyList() *list {
+	return &list{next: random{}, names: func() map[name]*endpoint { return nil }}
 }
 
 // maxTurns bounds the length of the cycle that weights lead to, beyond what each endpoint's one turn takes.
@@ -20,23 +34,43 @@ const maxTurns = 1 << 14
 
 // newList makes a list of all endpoints, which are sorted by hash. The caller holds the pool's mu.
 func newList(all []*endpoint) *list {
-	l := &list{all: all}
-	in := all
-	for _, e := range all {
-		if e.out {
-			l.out = append(l.out, e)
+	l := &list{all: all, near: nearest(all)}
+	l.out = only(all, func(e *endpoint) bool { return e.out })
+	l.in = l.near
+	if len(l.out) > 0 {
+		if l.in = only(l.near, func(e *endpoint) bool { return !e.out }); len(l.in) == 0 {
+			l.in = l.near
 		}
 	}
-	if len(l.out) > 0 && len(l.out) < len(all) {
-		in = make([]*endpoint, 0, len(all)-len(l.out))
-		for _, e := range all {
-			if !e.out {
-				in = append(in, e)
-			}
-		}
-	}
-	l.turns = cycle(in)
+	l.turns = cycle(l.in)
 	return l
+}
+
+// only returns the endpoints for which ok is true, in a new slice.
+func only(all []*endpoint, ok func(*endpoint) bool) (out []*endpoint) {
+	for _, e := range all {
+		if ok(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// nearest returns the endpoints up to the least distance at which at least half are not left out for failing. So a zone that loses most of its endpoints gets help from
+// the next before the rest of them break down, and one that has none does without. The caller holds the pool's mu.
+func nearest(all []*endpoint) []*endpoint {
+	most := uint8(0)
+	for _, e := range all {
+		most = max(most, e.info.Distance)
+	}
+	for d := range most {
+		near := only(all, func(e *endpoint) bool { return e.info.Distance <= d })
+		healthy := only(near, func(e *endpoint) bool { return !e.out })
+		if len(healthy) > 0 && 2*len(healthy) >= len(near) {
+			return near
+		}
+	}
+	return all
 }
 
 // follow makes the cycle go on where that of another list is, so that changes do not favour anybody. cursor is the pool's.

@@ -28,7 +28,7 @@ func poolOfMany(tb testing.TB, n int) *Pool {
 }
 
 func pickOne(p *Pool) *endpoint {
-	e, _ := p.pick(p.list.Load(), nil, false)
+	e, _ := p.pick(p.list.Load(), wish{}, nil)
 	return e
 }
 
@@ -224,7 +224,7 @@ func infos(es []*endpoint) (out []route.Endpoint) {
 func TestPickAllocatesNothing(t *testing.T) {
 	p := poolOfMany(t, 5)
 	if n := testing.AllocsPerRun(1000, func() {
-		e, _ := p.acquire(nil, true)
+		e, _ := p.acquire(wish{safe: true}, nil)
 		e.release()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -3,6 +3,7 @@ package backend
 import (
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,15 +19,23 @@ type Pool struct {
 	list    atomic.Pointer[list]
 	due     atomic.Int64 // when the next endpoint that is left out gets a trial: at or before that, in time of Set.now
 	retired atomic.Bool
+	keys    atomic.Pointer[keys] // replaced with the endpoints
 
 	_      [64]byte // keeps what each request reads out of the cache line that each request writes
 	cursor atomic.Uint64
 	_      [64]byte
 
+	traffic traffic
+	warmDue atomic.Int64 // when the warmth of endpoints is next to be brought up to date, in time of Set.now; 0 is never
+	clients clients      // where clients were last, for affinity by address
+
 	budget budget
 
 	mu        sync.Mutex // held by whoever changes the endpoints or their health
 	protocol  route.Protocol
+	policy    route.Policy
+	secret    string
+	places    *maglev
 	endpoints map[string]*endpoint
 }
 
@@ -34,11 +43,12 @@ type Pool struct {
 const never = time.Duration(math.MaxInt64)
 
 func newPool(s *Set, from *route.Pool) *Pool {
-	p := &Pool{set: s, key: from.Key, protocol: from.Protocol, endpoints: map[string]*endpoint{}}
+	p := &Pool{set: s, key: from.Key, protocol: from.Protocol, policy: from.Policy, secret: from.Secret, endpoints: map[string]*endpoint{}}
+	p.keys.Store(p.newKeys())
 	p.cursor.Store(rand.Uint64() >> 1) // #nosec G404 -- replicas begin at different places; nobody gains from guessing which
-	p.budget = budget{saved: firstSaved, requests: p.cursor.Load(), at: s.now()}
+	p.budget = budget{saved: firstSaved, at: s.now()}
 	p.due.Store(int64(never))
-	p.list.Store(&list{next: &roundRobin{cursor: &p.cursor}})
+	p.list.Store(emptyList())
 	return p
 }
 
@@ -62,7 +72,8 @@ func (p *Pool) update(eps []route.Endpoint) {
 			e = newEndpoint(p, ep, p.protocol)
 			added = append(added, e)
 		} else if e.info != ep {
-			e.info, same = ep, false
+			e.describe(ep)
+			same = false
 		}
 		next[ep.Address] = e
 	}
@@ -70,6 +81,11 @@ func (p *Pool) update(eps []route.Endpoint) {
 		return
 	}
 	p.endpoints = next
+	if len(old) > 0 { // the first endpoints of a pool cannot leave requests to others
+		for _, e := range added {
+			p.startWarming(e)
+		}
+	}
 	p.replace(merge(p.list.Load().all, next, added))
 }
 
@@ -88,7 +104,14 @@ func (p *Pool) replace(all []*endpoint) {
 func (p *Pool) rebuild(all []*endpoint) {
 	l := newList(all)
 	l.follow(p.list.Load(), p.cursor.Load())
-	l.next = &roundRobin{l.turns, &p.cursor, l.offset}
+	l.policy, l.hasher, l.next = p.policy, p.keys.Load().hasher, p.newPicker(l)
+	l.names = sync.OnceValue(func() map[name]*endpoint { return p.names(l.all) })
+	for _, e := range all {
+		aside := e.out && len(l.out) < len(all)
+		if e.aside.Swap(aside) && !aside {
+			p.startWarming(e)
+		}
+	}
 	p.list.Store(l)
 	p.schedule(l)
 	if hook := p.set.opt.Hooks.Endpoints; hook != nil {
@@ -106,18 +129,23 @@ func (p *Pool) retire() {
 	}
 }
 
-// revive makes a retired pool an ordinary one again and sees to its protocol.
-func (p *Pool) revive(protocol route.Protocol) {
+// revive makes a retired pool an ordinary one again and sees to what the table says of it.
+func (p *Pool) revive(want *route.Pool) {
 	p.retired.Store(false)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.protocol == protocol {
+	if p.protocol == want.Protocol && p.secret == want.Secret {
+		if p.policy != want.Policy {
+			p.policy = want.Policy
+			p.rebuild(p.list.Load().all)
+		}
 		return
 	}
-	p.protocol = protocol
+	p.protocol, p.policy, p.secret = want.Protocol, want.Policy, want.Secret
+	p.keys.Store(p.newKeys())
 	all := slices.Clone(p.list.Load().all)
 	for i, e := range all {
-		all[i] = newEndpoint(p, e.info, protocol)
+		all[i] = newEndpoint(p, e.info, want.Protocol)
 		p.endpoints[e.address] = all[i]
 	}
 	p.replace(all)
@@ -141,32 +169,59 @@ func (p *Pool) inFlight() int64 {
 	return n
 }
 
+// wish is what a request wants of the choice of its endpoint.
+type wish struct {
+	key    uint64    // see picker
+	prefer *endpoint // of its session; nil if it has none
+	safe   bool      // it could be sent again
+}
+
+// wishFor returns what a request wants.
+func (p *Pool) wishFor(req *http.Request, a *Attempt, safe bool) wish {
+	l := p.list.Load()
+	w := wish{key: l.key(req, a.Client), safe: safe}
+	if a.Persistence != nil && a.Session != "" {
+		w.prefer = p.session(a.Session, a.Persistence, p.set.opt.Now())
+	}
+	if w.prefer == nil && l.policy.ClientIP > 0 && a.Client.IsValid() {
+		w.prefer = p.clients.place(a.Client, p.set.now(), l.policy.ClientIP)
+	}
+	return w
+}
+
 // acquire picks an endpoint that the request has not tried yet and counts the request as in flight there; nil if there is none. Every endpoint that it returns
 // must be released.
-func (p *Pool) acquire(tried []*endpoint, safe bool) (e *endpoint, trial bool) {
+func (p *Pool) acquire(w wish, tried []*endpoint) (e *endpoint, trial bool) {
 	for {
 		l := p.list.Load()
-		e, trial = p.pick(l, tried, safe)
+		e, trial = p.pick(l, w, tried)
 		if e == nil || e.enter() {
 			return e, trial
 		}
+		w.prefer = nil
 		if p.list.Load() == l {
 			return e.lastOnce(), false
 		}
 	}
 }
 
-// pick chooses an endpoint of the list. safe says that the request could be sent again.
-func (p *Pool) pick(l *list, tried []*endpoint, safe bool) (e *endpoint, trial bool) {
+// pick chooses an endpoint of the list.
+func (p *Pool) pick(l *list, w wish, tried []*endpoint) (e *endpoint, trial bool) {
+	if e := w.prefer; e != nil && !e.aside.Load() && !e.gone.Load() && !slices.Contains(tried, e) {
+		return e, false
+	}
 	if due := p.due.Load(); due != int64(never) && len(tried) == 0 {
-		if e := p.trial(due, safe); e != nil {
+		if e := p.trial(due, w.safe); e != nil {
 			return e, true
 		}
 	}
-	if e := l.next.pick(0, tried); e != nil {
+	if due := p.warmDue.Load(); due != 0 {
+		p.warm(due)
+	}
+	if e := l.next.pick(w.key, tried); e != nil {
 		return e, false
 	}
-	for _, e := range l.out {
+	for _, e := range l.all { // those that are far, or left out for failing
 		if !slices.Contains(tried, e) {
 			return e, false
 		}

@@ -160,13 +160,13 @@ func TestEndpointGoesWhileItIsPicked(t *testing.T) {
 	if e.enter() || e.inFlight.Load() != 0 {
 		t.Errorf("entered an endpoint that has gone; %d in flight", e.inFlight.Load())
 	}
-	got, _ := p.acquire(nil, false)
+	got, _ := p.acquire(wish{}, nil)
 	if got == nil || got == e || got.address != e.address || got.inFlight.Load() != 1 || !got.gone.Load() {
 		t.Errorf("%+v", got)
 	}
 	got.release()
 	setEndpoints(s, "127.0.0.1:2")
-	if got, _ := p.acquire(nil, false); got.address != "127.0.0.1:2" {
+	if got, _ := p.acquire(wish{}, nil); got.address != "127.0.0.1:2" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -28,6 +28,7 @@ type try struct {
 	trace    httptrace.ClientTrace
 	reply    responseBody
 	finished atomic.Bool
+	wrote    atomic.Int64 // when the request was written, in time of Set.now; 0 before
 
 	// Written before http.Transport.RoundTrip returns, by the goroutine that called it.
 	safe    bool  // may be sent twice
@@ -74,9 +75,7 @@ func newTry(x *exchange, e *endpoint) *try {
 	t := &try{endpoint: e, body: x.body, start: x.pool.set.now(), safe: x.safe, timeout: x.headerTimeout(), relay: relay{to: x.attempt.Informational}}
 	t.trace.GotConn = t.gotConn
 	t.trace.Got1xxResponse = t.got1xx
-	if t.timeout > 0 {
-		t.trace.WroteRequest = t.wroteRequest
-	}
+	t.trace.WroteRequest = t.wroteRequest
 	t.ctx, t.cancel = context.WithCancelCause(x.req.Context())
 	return t
 }
@@ -138,10 +137,11 @@ func (t *try) unsent() bool {
 
 // wroteRequest implements httptrace.ClientTrace.WroteRequest.
 func (t *try) wroteRequest(info httptrace.WroteRequestInfo) {
+	t.wrote.Store(int64(t.endpoint.pool.set.now()))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.done || info.Err != nil:
+	case t.done || info.Err != nil || t.timeout <= 0:
 	case t.timer == nil:
 		t.timer = time.AfterFunc(t.timeout, func() { t.cancel(errHeaderTimeout) })
 	default:

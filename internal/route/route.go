@@ -98,6 +98,8 @@ type Rule struct {
 	Filters  []Filter
 	Backends []WeightedPool
 	Timeouts Timeouts
+	// Persistence, if not nil, keeps clients at their endpoint, whatever the pools' own policies say of that.
+	Persistence *Persistence
 	// Fault, if not nil, answers every request of this rule: it has nothing valid to send them to. The rule still wins its requests.
 	Fault  *Fault
 	Source Source
@@ -183,7 +185,10 @@ type PoolKey struct {
 type Pool struct {
 	Key      PoolKey
 	Protocol Protocol
-	Source   Source // the Service
+	Policy   Policy
+	// Secret is something that all replicas know and clients do not, such as the UID of the Service. It is never printed.
+	Secret string
+	Source Source // the Service
 }
 
 // Endpoint is one member of a pool.
@@ -195,6 +200,8 @@ type Endpoint struct {
 	// Terminating says that the endpoint is on its way out and used only because there is no ready one.
 	Terminating bool
 	Zone, Node  string
+	// Distance is 0 for the endpoints that are preferred for being near, and for all where none are. The others follow in the order of their distance.
+	Distance uint8
 	// Weight is the endpoint's share of the pool's requests beside the others'. Zero means 1.
 	Weight int32
 }

@@ -132,6 +132,9 @@ func (r *Rule) action() string {
 	case !redirects:
 		words = append(words, "->", "none")
 	}
+	if r.Persistence != nil {
+		words = append(words, r.Persistence.String())
+	}
 	return joinWords(append(words, timeoutText("timeout", r.Timeouts.Request), timeoutText("backend-timeout", r.Timeouts.Backend))...)
 }
 
