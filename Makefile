@@ -5,6 +5,8 @@
 # make bench  benchmarks (BENCH=pattern)
 # make fuzz   every fuzz target for FUZZTIME each
 #
+# make acme  certificates from a real ACME server, Pebble, with several replicas
+#
 # make cluster       a real Kubernetes with two nodes, from Go modules (root, Linux)
 # make kubectl       kubectl in it (ARGS="get pods -A")
 # make cluster-down  end it
@@ -23,7 +25,7 @@ FUZZTIME      ?= 30s
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint soak bench fuzz tidy clean cluster cluster-down kubectl conformance-suite
+.PHONY: run build test lint acme soak bench fuzz tidy clean cluster cluster-down kubectl conformance-suite
 
 export CLUSTER
 IN_CLUSTER := $(GO) run -C conformance ./cmd/cluster
@@ -38,6 +40,9 @@ test:
 	@test -n "$(RACE)" || echo "no C compiler found: testing without the race detector"
 	$(GO) vet ./...
 	$(GO) test $(RACE) -timeout 9m ./...
+
+acme:
+	cd conformance/acme && $(GO) test -timeout 20m ./...
 
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...

@@ -26,10 +26,10 @@ var rooms = map[string]struct {
 }{
 	"cmd/fairlead": {
 		rooms: []string{
-			"examples", "internal/admin", "internal/backend", "internal/cert", "internal/compile", "internal/echo", "internal/manifest", "internal/object",
+			"examples", "internal/acme", "internal/admin", "internal/backend", "internal/cert", "internal/compile", "internal/echo", "internal/manifest", "internal/object",
 			"internal/provision", "internal/proxy", "internal/route", "internal/status", "internal/telemetry", "internal/watch",
 		},
-		modules: []string{"k8s.io/client-go", "github.com/spf13/cobra", "github.com/spf13/pflag", "k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/yaml", "sigs.k8s.io/gateway-api"},
+		modules: []string{"k8s.io/client-go", "github.com/mholt/acmez/v3", "github.com/spf13/cobra", "github.com/spf13/pflag", "k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/yaml", "sigs.k8s.io/gateway-api"},
 	},
 	"examples":                {},
 	"internal/object":         {modules: []string{"k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/gateway-api"}},
@@ -40,6 +40,7 @@ var rooms = map[string]struct {
 	"internal/compile":        {rooms: []string{"internal/object", "internal/route"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/gateway-api"}},
 	"internal/route":          {},
 	"internal/backend":        {rooms: []string{"internal/route"}, modules: []string{"golang.org/x/net", "golang.org/x/sys"}},
+	"internal/acme":           {rooms: []string{"internal/route"}, modules: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"}},
 	"internal/cert":           {rooms: []string{"internal/route"}},
 	"internal/proxy":          {rooms: []string{"internal/route", "internal/backend", "internal/cert", "internal/telemetry", "internal/proxy/headscan"}, modules: []string{"golang.org/x/net", "golang.org/x/sys"}},
 	"internal/proxy/headscan": {rooms: []string{"internal/route"}},

@@ -24,6 +24,8 @@ type config struct {
 	} `json:"ingress"`
 	// AllowExternalName allows Services of type ExternalName as backends.
 	AllowExternalName bool `json:"allowExternalName"`
+	// ACME are the certificate authorities that certificates are ordered from.
+	ACME acmeConfig `json:"acme"`
 	// TrustedProxies are the networks whose X-Forwarded-* headers are believed.
 	TrustedProxies []string `json:"trustedProxies"`
 	// PublishAddresses are what the status of Ingresses and Gateways shows.
@@ -71,6 +73,9 @@ func readConfig(name string) (config, error) {
 		return c, fmt.Errorf("read config %s: %w", name, err)
 	}
 	if _, err := c.trustedProxies(); err != nil {
+		return c, fmt.Errorf("read config %s: %w", name, err)
+	}
+	if err := c.ACME.validate(); err != nil {
 		return c, fmt.Errorf("read config %s: %w", name, err)
 	}
 	return c, nil

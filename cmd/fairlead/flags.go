@@ -46,7 +46,7 @@ func (s *source) settings() (settings, error) {
 	}
 	out.compile = compile.Options{
 		HTTPPort: out.config.Ingress.HTTPPort, HTTPSPort: out.config.Ingress.HTTPSPort, RedirectHTTPS: out.config.Ingress.RedirectHTTPS,
-		AllowExternalName: out.config.AllowExternalName, PublishAddresses: out.config.PublishAddresses,
+		AllowExternalName: out.config.AllowExternalName, PublishAddresses: out.config.PublishAddresses, ACME: out.config.ACME.compile(),
 	}
 	if out.compile.PortMap, err = parsePortMap(s.portMap); err != nil {
 		return out, err

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	issue "github.com/fairlead-io/fairlead/internal/acme"
 	"github.com/fairlead-io/fairlead/internal/admin"
 	"github.com/fairlead-io/fairlead/internal/backend"
 	"github.com/fairlead-io/fairlead/internal/cert"
@@ -93,6 +94,7 @@ type server struct {
 	from     reader
 	backends *backend.Set
 	certs    *cert.Store
+	issuer   *issue.Manager // nil: no certificates are ordered
 	proxy    *proxy.Proxy
 	metrics  *telemetry.Metrics
 	own      atomic.Pointer[[]netip.AddrPort] // where this process listens
@@ -123,7 +125,14 @@ func serve(ctx context.Context, o serveOptions, set settings, from reader, out, 
 	quietStandardLog(log)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	s, accessLog, err := newServer(o, set, from, log, out)
+	from, issuer, err := issuerOf(from, &set.config.ACME, log)
+	if err != nil {
+		return err
+	}
+	if issuer != nil {
+		defer issuer.Close()
+	}
+	s, accessLog, err := newServer(o, set, from, issuer, log, out)
 	if err != nil {
 		return err
 	}
@@ -193,8 +202,8 @@ func quietStandardLog(log *slog.Logger) {
 }
 
 // newServer makes the rooms and joins them; nothing listens yet.
-func newServer(o serveOptions, set settings, from reader, log *slog.Logger, out io.Writer) (*server, *telemetry.AccessLog, error) {
-	s := &server{set: set, log: log, from: from, metrics: telemetry.NewMetrics(buildVersion()), seen: map[string]bool{}}
+func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager, log *slog.Logger, out io.Writer) (*server, *telemetry.AccessLog, error) {
+	s := &server{set: set, log: log, from: from, issuer: issuer, metrics: telemetry.NewMetrics(buildVersion()), seen: map[string]bool{}}
 	trusted, err := set.config.trustedProxies()
 	if err != nil {
 		return nil, nil, err
@@ -203,8 +212,12 @@ func newServer(o serveOptions, set settings, from reader, log *slog.Logger, out 
 	s.backends = backend.New(backend.Options{AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, Hooks: s.hooks()})
 	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
 	delay, grace := set.config.drain()
+	var challenges proxy.Challenger
+	if issuer != nil {
+		challenges = issuer.Challenges()
+	}
 	s.proxy, err = proxy.New(proxy.Options{
-		BindAddress: o.bindAddress, TrustedProxies: trusted, GetCertificate: s.certs.Get, Backends: s.backends, Metrics: s.metrics,
+		BindAddress: o.bindAddress, TrustedProxies: trusted, GetCertificate: s.certs.Get, Challenges: challenges, Backends: s.backends, Metrics: s.metrics,
 		AccessLog: accessLog, Log: log, Limits: set.config.limits(), DrainDelay: delay, DrainGrace: grace,
 	})
 	if err != nil {
@@ -275,6 +288,9 @@ func (s *server) apply() error {
 	s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(pools)))
 	s.certs.Install(result.Certificates)
 	err := s.proxy.Install(result.Table)
+	if s.issuer != nil {
+		s.issuer.Offer(result.Orders)
+	}
 	s.metrics.KeepTable(result.Table)
 	s.snapshot, s.installed = snap, time.Now()
 	s.generation++

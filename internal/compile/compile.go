@@ -42,6 +42,8 @@ type Options struct {
 	// Cluster gives every Gateway an address of its own by means of a Service; see Result.Infrastructure. GatewayAddresses are of no importance then, and
 	// PortMap is about Ingresses only. Nil: Gateways are bound in this process, or on the network of the nodes, as their listeners say.
 	Cluster *ClusterOptions
+	// ACME are the certificate authorities that certificates may be ordered from. Nil: none is ordered.
+	ACME *ACMEOptions
 }
 
 func (o Options) withDefaults() Options {
@@ -73,6 +75,7 @@ func (o Options) bindPort(p uint16) uint16 {
 type Result struct {
 	Table        *route.Table
 	Certificates []route.Certificate
+	Orders       []route.CertificateOrder // by namespace and name of the Secret; nothing without Options.ACME
 	Status       Status
 	Problems     []Problem // sorted
 	// Infrastructure is what should exist in the cluster for the Gateways to be reached; nothing without Options.Cluster.
@@ -90,6 +93,7 @@ type compiler struct {
 	pools    map[route.PoolKey]*route.Pool          // service.go
 	tables   map[route.Bind]*route.Port             // port.go
 	certs    []route.Certificate                    // listener.go, ingresstls.go
+	orders   map[object.Key]*order                  // acme.go
 	rejected []route.Rejected                       // attach.go, ingress.go
 	status   Status                                 // status.go
 

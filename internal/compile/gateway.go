@@ -43,6 +43,7 @@ func newGateway(obj *gatewayv1.Gateway) *gateway {
 
 // gatewayListeners compiles the listeners that stand in a Gateway.
 func (c *compiler) gatewayListeners(g *gateway) {
+	g.wish = c.wish(g.ref, g.obj.Annotations)
 	c.listeners(&g.parent, g.obj.Spec.Listeners)
 	g.listeners = append(g.listeners, g.entries...)
 }

@@ -173,6 +173,14 @@ func setOption(opt *Options, name, value string) (err error) {
 		opt.AllowExternalName = true
 	case "publish":
 		opt.PublishAddresses = strings.Split(value, ",")
+	case "issuer": // issuer=NAME, issuer=NAME+dns+multi
+		name, what, _ := strings.Cut(value, "+")
+		if opt.ACME == nil {
+			opt.ACME = &ACMEOptions{}
+		}
+		set(&opt.ACME.Issuers, name, ACMEIssuer{DNS: strings.Contains(what, "dns"), MultiName: strings.Contains(what, "multi")})
+	case "default-issuer":
+		opt.ACME.Default = strings.Split(value, ",")
 	case "cluster":
 		opt.Cluster = &ClusterOptions{Namespace: "fairlead", Selector: map[string]string{"app": "fairlead"}}
 	default:
@@ -224,6 +232,9 @@ func tableText(r Result) string {
 			names = append(names, "Secret "+p.Namespace+"/"+p.Name)
 		}
 		fmt.Fprintf(&b, "certificate %s %s: %s  # %s\n", c.Bind, cmp.Or(c.Hostname, "*"), strings.Join(names, ", "), c.Source)
+	}
+	for _, o := range r.Orders {
+		b.WriteString(o.String() + "\n")
 	}
 	return b.String()
 }

@@ -20,7 +20,7 @@ const annotationPrefix = "fairlead.io/"
 const redirectAnnotation = annotationPrefix + "ssl-redirect"
 
 // ingressAnnotations are the names of all annotations that Fairlead knows on an Ingress, sorted.
-var ingressAnnotations = []string{redirectAnnotation}
+var ingressAnnotations = []string{issuerAnnotation, redirectAnnotation}
 
 // acmePath is where a certificate authority looks whether who asks for a certificate has the host (RFC 8555, section 8.3). It asks there over plain HTTP.
 const acmePath = "/.well-known/acme-challenge"
@@ -40,6 +40,7 @@ func (c *compiler) ingressAnnotations(g *ingress) {
 		}
 		field, text := annotationField(name), g.obj.Annotations[name]
 		switch {
+		case name == issuerAnnotation: // wish reads it
 		case !slices.Contains(ingressAnnotations, name):
 			c.problems.add(Warning, g.ref, field, "UnknownAnnotation", "Fairlead does not know this annotation and ignores it; on an Ingress it knows %s", list(ingressAnnotations))
 		case text == "true", text == "false":
@@ -69,28 +70,41 @@ func (c *compiler) ingressTLS(g *ingress) {
 		g.wildcards = append(g.wildcards, oneLabelWildcard(host))
 	}
 	slices.Sort(g.wildcards)
-	names := make(map[string]*tlsName)
+	names, wish := make(map[string]*tlsName), c.wish(g.ref, g.obj.Annotations)
 	for i := range g.obj.Spec.TLS {
-		t, field := &g.obj.Spec.TLS[i], fmt.Sprintf("spec.tls[%d]", i)
-		hosts := c.tlsHosts(g, field, t)
-		if len(hosts) == 0 {
-			continue
+		c.ingressTLSBlock(g, &g.obj.Spec.TLS[i], fmt.Sprintf("spec.tls[%d]", i), wish, names)
+	}
+}
+
+// ingressTLSBlock compiles one TLS block. names are those of the blocks before it.
+func (c *compiler) ingressTLSBlock(g *ingress, t *networkingv1.IngressTLS, field string, wish wish, names map[string]*tlsName) {
+	hosts := c.tlsHosts(g, field, t)
+	if len(hosts) == 0 {
+		return
+	}
+	block := object.Key{Namespace: g.ref.Namespace, Name: t.SecretName}
+	ordered := c.orderForIngress(g, wish, field, block, hosts)
+	var named issuedPair
+	if slices.ContainsFunc(hosts, func(host string) bool { return ordered[host].Name == "" }) {
+		named.secret = block
+		named.pair, named.leaf = c.ingressPair(g, field, block)
+	}
+	for _, host := range hosts {
+		n := names[host]
+		if n == nil {
+			n = &tlsName{host: host, from: g, field: field, routed: g.routes(host)}
+			names[host] = n
+			g.tls = append(g.tls, n)
 		}
-		secret := object.Key{Namespace: g.ref.Namespace, Name: t.SecretName}
-		pair, leaf := c.ingressPair(g, field, secret)
-		for _, host := range hosts {
-			n := names[host]
-			if n == nil {
-				n = &tlsName{host: host, from: g, field: field, routed: g.routes(host)}
-				names[host] = n
-				g.tls = append(g.tls, n)
-			}
-			g.anyTLS = g.anyTLS || host == ""
-			n.named = n.named || t.SecretName != ""
-			if leaf != nil {
-				n.add(pair)
-				c.checkCertificate(g.ref, field+".secretName", secret, leaf, host)
-			}
+		g.anyTLS = g.anyTLS || host == ""
+		n.named = n.named || t.SecretName != ""
+		p := named
+		if secret := ordered[host]; secret.Name != "" {
+			p = c.issuedPair(g.ref, field+".secretName", secret, host)
+		}
+		if p.leaf != nil {
+			n.add(p.pair)
+			c.checkCertificate(g.ref, field+".secretName", p.secret, p.leaf, host)
 		}
 	}
 }

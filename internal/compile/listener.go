@@ -32,6 +32,7 @@ type listener struct {
 	pending    verdict // why it is not bound yet, or nowhere, though it may be
 	resolved   verdict
 	pairs      []route.KeyPair // HTTPS; none: it presents a self-signed certificate
+	order      *order          // of its certificate; nil: none is on order
 	overlap    string          // another listener of its port with a hostname that intersects with its own; "" when there is none
 	attached   int32
 	open       []*openListener
@@ -321,12 +322,15 @@ func (c *compiler) checkCertificateRefs(l *listener) {
 	}
 	c.checkLimit(l.parent.ref, field, len(tls.CertificateRefs), 64)
 	for option := range tls.Options {
-		c.unsupported(l.parent.ref, l.field+".tls.options", fmt.Sprintf("the option %s is not known and ignored", option))
+		if option != issuerAnnotation {
+			c.unsupported(l.parent.ref, l.field+".tls.options", fmt.Sprintf("the option %s is not known and ignored", option))
+		}
 	}
+	c.orderForListener(l, field)
 	for i := range tls.CertificateRefs {
 		c.addCertificate(l, &tls.CertificateRefs[i], indexed(field, i))
 	}
-	if len(l.pairs) == 0 {
+	if len(l.pairs) == 0 && l.order == nil {
 		c.problems.add(Error, l.parent.ref, field, codeSelfSigned, "none of the certificates can be used: a self-signed one is presented")
 	}
 }
@@ -346,7 +350,15 @@ func (c *compiler) addCertificate(l *listener, ref *gatewayv1.SecretObjectRefere
 			fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to Secret %s", secret.Namespace, own.Kind, own.Namespace, secret))
 		return
 	}
+	if l.order != nil && ref == &l.spec.TLS.CertificateRefs[0] {
+		secret = l.order.key
+	}
 	pair, leaf, err := c.readPair(secret)
+	if err != nil && l.order != nil && l.order.key == secret {
+		c.issuedPair(own, field, secret, l.hostname)
+		l.resolved = l.resolved.or(verdict{string(gatewayv1.ListenerReasonInvalidCertificateRef), err.Message + "; a certificate is on order"})
+		return
+	}
 	if err != nil {
 		c.problems.add(Error, own, field, err.Code, "%s", err.Message)
 		l.resolved = l.resolved.or(verdict{string(gatewayv1.ListenerReasonInvalidCertificateRef), err.Message})
@@ -393,6 +405,7 @@ func (c *compiler) openListener(l *listener, bind route.Bind) {
 	port.Listeners = append(port.Listeners, o.Listener)
 	l.open = append(l.open, o)
 	if l.protocol == route.HTTPS {
+		l.order.confirm()
 		c.certs = append(c.certs, route.Certificate{Bind: bind, Hostname: l.hostname, Pairs: l.pairs, Source: source})
 	}
 }

@@ -51,6 +51,7 @@ func (c *compiler) listenerSet(obj *gatewayv1.ListenerSet, ref object.Ref, index
 	if t := obj.CreationTimestamp.Time; t.After(s.since) {
 		s.since = t
 	}
+	s.wish = c.wish(ref, obj.Annotations)
 	g.sets = append(g.sets, s)
 	index[ref] = &s.parent
 	if why := c.excludes(g.admits, "ListenerSets", g.ref.Namespace, ref.Namespace); why != "" {

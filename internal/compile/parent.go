@@ -16,6 +16,7 @@ type parent struct {
 	since      time.Time   // it asks for what its listeners need
 	admitted   verdict     // whether its Gateway lets it add listeners
 	entries    []*listener // that stand in it; none when it is not admitted
+	wish       wish        // where its annotations say that certificates should come from
 }
 
 // added tells whether the listeners do not stand in the Gateway itself.

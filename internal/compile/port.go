@@ -33,6 +33,7 @@ func (c *compiler) result() Result {
 	return Result{
 		Table:        route.NewTable(ports, usedPools(ports), c.rejected),
 		Certificates: c.certs,
+		Orders:       c.confirmedOrders(),
 		Status:       c.status,
 		Problems:     c.problems.sorted(),
 

@@ -120,3 +120,7 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool {
 func sameObjects[K comparable, V any](a, b map[K]*V) bool {
 	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer() || maps.Equal(a, b)
 }
+
+// IssuerLabel is the label of a Secret that Fairlead made for a certificate that it was issued; its value is the name of the issuer. A Secret without it is
+// somebody else's, and is never written.
+const IssuerLabel = "fairlead.io/acme-issuer"

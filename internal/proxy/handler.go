@@ -85,7 +85,7 @@ func (x *exchange) serve() {
 		x.answer(status, reason, "")
 		return
 	}
-	if !x.normalize() || !x.lookup() || x.answered() {
+	if !x.normalize() || x.challenged() || !x.lookup() || x.answered() {
 		return
 	}
 	if x.redirect(&x.rule.plan) || !x.choose() {

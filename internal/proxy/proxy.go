@@ -32,6 +32,7 @@ type Options struct {
 	// GetCertificate answers a TLS handshake on a bind. Required for HTTPS ports; called concurrently. The ServerName of the hello is lower-case and
 	// without a trailing dot.
 	GetCertificate func(route.Bind, *tls.ClientHelloInfo) (*tls.Certificate, error)
+	Challenges     Challenger           // nil: there are no certificate authorities that would look here
 	Backends       *backend.Set         // required
 	Metrics        *telemetry.Metrics   // nil: nothing is counted
 	AccessLog      *telemetry.AccessLog // nil: nothing is written

@@ -30,6 +30,8 @@ func (n *port) tlsConfig() *tls.Config {
 		},
 		NextProtos:     []string{http2.NextProtoTLS, "http/1.1"},
 		GetCertificate: n.certificate,
+
+		GetConfigForClient: n.challengeConfig,
 	}
 	c.WrapSession = func(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
 		s.Extra = append(s.Extra, []byte(ticketLabel+normalName(cs.ServerName)))
@@ -79,6 +81,10 @@ func (c *clientConn) serveTLS() {
 	s := t.ConnectionState()
 	c.tls, c.state, c.name = t, &s, normalName(s.ServerName)
 	c.port.metrics.Handshake(s.Version, true, s.DidResume)
+	if s.NegotiatedProtocol == challengeProtocol { // the handshake was all that was wanted
+		_ = t.Close()
+		return
+	}
 	if s.NegotiatedProtocol == http2.NextProtoTLS {
 		c.serveHTTP2(t, nil)
 		return

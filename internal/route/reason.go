@@ -27,5 +27,6 @@ const (
 	Misdirected          Reason = "misdirected"            // 421: the TLS connection was made for another listener
 	Overloaded           Reason = "overloaded"             // 503: a limit on connections or requests is reached
 	Redirected           Reason = "redirect"               // 3xx: a redirect filter answered
+	Challenge            Reason = "acme-challenge"         // 200: a certificate authority's challenge was answered
 	Internal             Reason = "internal-error"         // 500: a fault of Fairlead itself
 )

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
 )
 
 // trim removes from an object, which must be the caller's own, what nobody reads, so that it is not kept. Once is as good as twice. It returns the object, or
@@ -67,9 +69,13 @@ func dropOwners(o metav1.Object) {
 	o.SetFinalizers(nil)
 }
 
-// trimSecret keeps a certificate, its key, and the authorities in a Secret. Whatever else is secret stays secret.
+// trimSecret keeps a certificate, its key, the authorities in a Secret, and who issued it to Fairlead. Whatever else is secret stays secret.
 func trimSecret(s *corev1.Secret) {
+	issuer, issued := s.Labels[object.IssuerLabel]
 	s.Annotations, s.Labels, s.StringData, s.Immutable = nil, nil, nil, nil
+	if issued {
+		s.Labels = map[string]string{object.IssuerLabel: intern(issuer)}
+	}
 	dropOwners(s)
 	if s.Type != corev1.SecretTypeTLS {
 		s.Data = nil
