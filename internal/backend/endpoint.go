@@ -1,17 +1,14 @@
 package backend
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/fairlead-io/fairlead/internal/route"
@@ -202,68 +199,15 @@ type conn struct {
 	took     time.Duration // to connect
 	// exclusive says that it carries one request at a time: HTTP/1.1.
 	exclusive bool
-	fd        syscall.RawConn
+	receiver  *receiver
 	sent      atomic.Int64 // bytes written
 	closed    atomic.Bool
-
-	expects atomic.Uint32 // expectsHead or expectsBodyless, after a request was written and until its response begins
-	spoilt  bool          // something followed a response that has no body; owned by the goroutine that reads
 }
 
-// What a connection expects to read next.
-const (
-	expectsHead     = 1 // the head of a response
-	expectsBodyless = 2 // the same, of a response to HEAD
-)
-
-var errSpoilt = errors.New("endpoint sent more than its response")
-
-// Read cuts a connection off when bytes follow a response that has no body (204, 304, or any to HEAD). net/http would notice, but only after it has offered the
-// connection to the next request, which may belong to somebody else and would take the bytes for its answer.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.spoilt {
-		return 0, errSpoilt
-	}
-	n, err := c.Conn.Read(p)
-	if expects := c.expects.Load(); expects != 0 && n > 0 && !bytes.HasPrefix(p[:n], []byte("HTTP/1.1 1")) {
-		c.expects.Store(0)
-		if end := endOfBodyless(p[:n], expects); end < n {
-			c.spoilt = true
-			return end, nil
-		}
-	}
-	return n, err
-}
-
-// endOfBodyless returns where a response ends that is known to have no body; it is the length of p for any other.
-func endOfBodyless(p []byte, expects uint32) int {
-	if expects != expectsBodyless && !bytes.HasPrefix(p, []byte("HTTP/1.1 204")) && !bytes.HasPrefix(p, []byte("HTTP/1.1 304")) {
-		return len(p)
-	}
-	if i := bytes.Index(p, []byte("\r\n\r\n")); i >= 0 {
-		return i + 4
-	}
-	return len(p)
-}
-
-// expect notes that a request was written, if that is what p is, so that Read knows what comes next.
-func (c *conn) expect(p []byte) {
-	if !c.exclusive || c.endpoint.secure() {
-		return // several requests at a time, or nothing that can be read here
-	}
-	if line, _, ok := bytes.Cut(p, []byte("\r\n")); !ok || !bytes.HasSuffix(line, []byte(" HTTP/1.1")) {
-		return
-	}
-	if bytes.HasPrefix(p, []byte("HEAD ")) {
-		c.expects.Store(expectsBodyless)
-	} else {
-		c.expects.Store(expectsHead)
-	}
-}
+func (c *conn) Read(p []byte) (int, error) { return c.receiver.Read(p) }
 
 // Write counts what is written, so that a request can be known not to have been sent at all.
 func (c *conn) Write(p []byte) (int, error) {
-	c.expect(p)
 	n, err := c.Conn.Write(p)
 	c.sent.Add(int64(n))
 	return n, err
@@ -282,6 +226,7 @@ func (c *conn) Close() error {
 		c.endpoint.mu.Lock()
 		delete(c.endpoint.conns, c)
 		c.endpoint.mu.Unlock()
+		c.receiver.close()
 	}
 	return c.Conn.Close()
 }
@@ -310,10 +255,7 @@ func (e *endpoint) dial(ctx context.Context) (*conn, error) {
 
 // track makes the endpoint know of a new connection.
 func (e *endpoint) track(raw net.Conn) (*conn, error) {
-	c := &conn{Conn: raw, endpoint: e}
-	if s, ok := raw.(syscall.Conn); ok {
-		c.fd, _ = s.SyscallConn() // without it, less is known
-	}
+	c := &conn{Conn: raw, endpoint: e, receiver: newReceiver(raw)}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.gone.Load() && e.inFlight.Load() == 0 {
@@ -345,6 +287,7 @@ func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, st
 		if err != nil {
 			return nil, e.connected(ctx, start, err)
 		}
+		base.receiver.records = &records{}
 		e.boundNames()
 		config := config.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)

@@ -147,7 +147,7 @@ func backendFailure(t *try, err error) *Error {
 		}
 	case errors.Is(err, errHeaderTimeout):
 		f.Reason = route.BackendTimeout
-	case isBroken(err):
+	case t.severed, isBroken(err):
 		f.Reason, f.retry, f.stale = route.BackendReset, broken, t.reused && !isStreamReset(err)
 		if t.unsent() {
 			f.retry = unsent

@@ -2,9 +2,14 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,7 +48,7 @@ func TestSocketOptions(t *testing.T) {
 	}
 }
 
-// A backend has closed an idle connection, but http.Transport does not know yet: what may not be sent twice must not be written to it.
+// A backend has closed an idle connection, but http.Transport does not know yet: nothing must be written to it.
 func TestDeadConnectionIsNotWrittenTo(t *testing.T) {
 	var posts atomic.Int32
 	b := serve(t, route.HTTP, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -52,46 +57,113 @@ func TestDeadConnectionIsNotWrittenTo(t *testing.T) {
 		}
 	}), func(s *http.Server) { s.IdleTimeout = time.Millisecond })
 	s, p := newPoolOf(t, Options{}, route.HTTP, b.Address)
-	know := make(chan struct{})
-	dial := s.dial
-	s.dial = func(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
-		c, err := dial(ctx, ep)
-		if err != nil {
-			return nil, err
-		}
-		return &lateConn{c.(*net.TCPConn), know}, nil
-	}
+	makeLate(s)
 	e := p.endpoints[b.Address]
 	for range 10 {
-		e.closeIdle() // or the GET might meet a dead connection, and the transport would never know
+		e.closeIdle() // or the GET might meet a dead connection
 		get(t, p)
 		e.mu.Lock()
 		for c := range e.conns {
-			eventually(t, "the backend has closed the connection", func() bool { return hungUp(c.fd) })
+			eventually(t, "the backend has closed the connection", func() bool { return hungUp(c.receiver.raw) })
 		}
 		e.mu.Unlock()
 		if r := do(p, newRequest(t, "POST", "a", "hello")); r.err != nil {
 			t.Error(r.err)
 		}
 	}
-	close(know)
 	if n := posts.Load(); n != 10 {
 		t.Errorf("%d POSTs arrived", n)
 	}
 }
 
-// lateConn tells late that the other side has closed it.
-type lateConn struct {
-	*net.TCPConn
-	know chan struct{}
+// What a backend sends beyond its response is nobody's answer, at whatever moment http.Transport gets to see it.
+func TestUnaskedBytesAnswerNobody(t *testing.T) {
+	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+	for name, first := range map[string]string{
+		"length":        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" + evil,
+		"chunks":        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + evil,
+		"trailer":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n" + evil,
+		"no body":       "HTTP/1.1 204 No Content\r\n\r\n" + evil,
+		"informational": "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" + evil,
+		"large":         "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + strings.Repeat("x", 10_000) + evil,
+		"much more":     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" + strings.Repeat(evil, 1000),
+	} {
+		for _, protocol := range []route.Protocol{route.HTTP, route.WSS} {
+			t.Run(fmt.Sprint(name, protocol), func(t *testing.T) {
+				address := raw(t, func(c net.Conn) {
+					if protocol == route.WSS {
+						c = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+					}
+					if !readHead(c) {
+						return
+					}
+					_, _ = io.WriteString(c, first)
+					if readHead(c) {
+						t.Error("the connection was used again")
+					}
+				})
+				for _, late := range []bool{false, true} {
+					s, p := newPoolOf(t, Options{}, protocol, address)
+					if late {
+						makeLate(s)
+					}
+					for range 50 {
+						if r := do(p, newRequest(t, "POST", "a", "")); r.err != nil || r.body == "evil" {
+							t.Fatalf("got %.50q, %v", r.body, r.err)
+						}
+					}
+				}
+			})
+		}
+	}
 }
 
-func (c *lateConn) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
-	if err != nil {
-		<-c.know
+// A backend that speaks first is not answering anybody.
+func TestGreetingAnswersNobody(t *testing.T) {
+	address := raw(t, func(c net.Conn) {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+		_ = readHead(c)
+	})
+	s, p := newPoolOf(t, Options{}, route.HTTP, address)
+	dial := s.dial
+	s.dial = func(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
+		c, err := dial(ctx, ep)
+		if err == nil {
+			raw, _ := c.(*net.TCPConn).SyscallConn()
+			eventually(t, "the greeting is there", func() bool { return hungUp(raw) })
+		}
+		return c, err
 	}
-	return n, err
+	if r := do(p, newRequest(t, "GET", "a", "")); r.err == nil || r.reason() != route.BackendReset {
+		t.Errorf("got %q, %v", r.body, r.err)
+	}
+}
+
+// makeLate makes all new connections of a set hand on late what has come.
+func makeLate(s *Set) {
+	dial := s.dial
+	s.dial = func(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
+		c, err := dial(ctx, ep)
+		if err != nil {
+			return nil, err
+		}
+		return &lateConn{c.(*net.TCPConn)}, nil
+	}
+}
+
+type lateConn struct{ *net.TCPConn }
+
+func (c *lateConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	return lateRaw{raw}, err
+}
+
+type lateRaw struct{ syscall.RawConn }
+
+func (r lateRaw) Read(f func(uintptr) bool) error {
+	err := r.RawConn.Read(f)
+	time.Sleep(200 * time.Microsecond)
+	return err
 }
 
 func TestHungUp(t *testing.T) {

@@ -36,7 +36,7 @@ type try struct {
 	conn    *conn // nil if it is not known
 	sent    int64 // on conn before
 	reused  bool
-	severed bool // conn was found to be dead, before anything was sent on it
+	severed bool // conn was found to be closed or to have brought something unasked, before anything was sent on it
 
 	mu      sync.Mutex
 	done    bool // RoundTrip has returned
@@ -109,10 +109,8 @@ func (e *endpoint) target(host string) (scheme, to string) {
 	return "https", name
 }
 
-// gotConn implements httptrace.ClientTrace.GotConn.
-//
-// http.Transport learns that a backend has closed an idle connection when a goroutine of its own gets to run. A request that is written before that is lost, and
-// if it may not be sent twice, its client is told so. Asking the kernel first makes that moment as short as it can be.
+// gotConn implements httptrace.ClientTrace.GotConn. Nothing of the request was written yet, and http.Transport does not expect a response to it yet: this is the
+// moment to make sure that the backend has not closed the connection, and has not said anything that would be taken for the response.
 func (t *try) gotConn(info httptrace.GotConnInfo) {
 	c := info.Conn
 	if secure, ok := c.(*tls.Conn); ok {
@@ -123,7 +121,7 @@ func (t *try) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	t.sent = t.conn.sent.Load()
-	if t.reused && !t.safe && t.conn.exclusive && t.conn.fd != nil && hungUp(t.conn.fd) {
+	if t.conn.exclusive && !t.conn.receiver.quiet() {
 		t.severed = true
 		_ = t.conn.Close() // writing to it fails, and http.Transport takes another
 	}

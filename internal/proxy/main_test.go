@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"runtime"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 // TestMain fails the run if a test leaves a goroutine behind, or if a connection was ever read or written without a deadline.
 func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // net/http reports what backends send unasked
 	code := m.Run()
 	if code == 0 {
 		code = check()
