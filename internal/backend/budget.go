@@ -15,19 +15,19 @@ type budget struct {
 }
 
 const (
-	firstSaved = 10
+	firstSaved = 100
 	maxSaved   = 1000
+	minRetries = 10 // a second, however few requests there are
 )
 
-// take reports whether another request may be sent again, and counts it if so. requests is how many there were ever and percent how many of them may be; one a
-// second is allowed in any case.
+// take reports whether another request may be sent again, and counts it if so. requests is how many there were so far and percent how many of them may be.
 func (b *budget) take(now time.Duration, requests uint64, percent int) bool {
 	if percent <= 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	earned := float64(requests-b.requests)*float64(percent)/100 + max(0, (now-b.at).Seconds())
+	earned := float64(requests-b.requests)*float64(percent)/100 + max(0, (now-b.at).Seconds())*minRetries
 	b.saved, b.requests, b.at = min(b.saved+earned, maxSaved), requests, now
 	if b.saved < 1 {
 		return false

@@ -14,6 +14,14 @@ import (
 type Attempt struct {
 	// HeaderTimeout, if not zero, replaces Options.HeaderTimeout; negative is no limit. If it is zero and the context has a deadline, only that counts.
 	HeaderTimeout time.Duration
+	// TryTimeout limits each try, from picking an endpoint to the end of the response. It does not limit what follows a 101 response. Zero is no limit. The error,
+	// also of reading the response's body, is an *Error with the reason BackendTimeout.
+	TryTimeout time.Duration
+	// Interrupt, if not nil, is called when TryTimeout has ended a try before the request's body was at its end. It must make a Read of the body that is under
+	// way return, and may end the request's context; there is no other try after that.
+	Interrupt func()
+	// Retry says when the request is sent again beyond what Do does of its own accord. Nil is never.
+	Retry *route.Retry
 	// Informational, if not nil, is given each 1xx response (except 101) as it arrives: one after the other, from another goroutine, but never after Do has
 	// returned. An error from it ends the request. The header is the callee's. It costs less than httptrace, and a slow client that it waits for does not stop
 	// the other requests on the same HTTP/2 connection.
@@ -40,6 +48,10 @@ type Attempt struct {
 // A connection that cannot be made leads to another endpoint, whatever the method. So does a connection that turns out to be closed before anything was sent on
 // it. One that breaks later does so for GET, HEAD and OPTIONS requests without a body, once and within Options.RetryPercent.
 //
+// Attempt.Retry has the request sent again after a response with one of its codes, and, if the method is idempotent, after a connection that broke and a try that
+// took too long; to an endpoint that it was not tried on if there is one, within the budget of the pool, and as long as the body that was read so far is short
+// enough to be kept. If that is of no use, or not allowed, the last response is returned.
+//
 // The caller must close the response's body; the request counts as in flight until then. The body of a 101 response is an io.ReadWriteCloser with CloseWrite.
 // A request whose context ends is cancelled at the backend; after a 101 that has no effect any more.
 //
@@ -47,19 +59,27 @@ type Attempt struct {
 // body has.
 func (p *Pool) Do(req *http.Request, a *Attempt) (*http.Response, error) {
 	x := exchange{pool: p, req: req, attempt: a, start: p.set.now(), body: newSource(req)}
-	x.safe = x.body == nil && (req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodOptions)
+	x.safe = x.body == nil && isSafe(req)
 	x.wish = p.wishFor(req, a, x.safe)
 	for {
-		e, trial := p.acquire(x.wish, x.tried)
+		e, trial := x.acquire()
 		if e == nil {
 			return nil, x.giveUp(x.last)
 		}
-		res, err := x.try(e, trial)
-		if err == nil {
-			return res, nil
-		}
-		if !x.again(err) {
+		t := newTry(&x, e)
+		res, err := x.try(t, trial)
+		switch {
+		case err != nil && x.again(err):
+			t.discard(res)
+			if !x.wait() {
+				return nil, x.giveUp(x.last)
+			}
+		case res == nil:
 			return nil, x.giveUp(err)
+		default:
+			x.body.sent()
+			t.open(res)
+			return res, nil
 		}
 	}
 }
@@ -71,53 +91,31 @@ type exchange struct {
 	attempt *Attempt
 	start   time.Duration
 	body    *source
-	safe    bool // may be sent twice
+	safe    bool // may be sent twice, whatever the policy
 	wish    wish
-	tried   []*endpoint // to no avail
-	last    *Error      // of them
-	resent  bool        // was sent again after it had been sent
+	tried   []*endpoint   // to no avail
+	last    *Error        // of them
+	resent  bool          // was sent again after it had been sent
+	repeats int           // how often the policy had it sent again
+	pause   time.Duration // before the next try
 }
 
 // giveUp ends the exchange with the error of the last try, if there was one.
 func (x *exchange) giveUp(last *Error) error {
 	x.body.sent()
 	x.body.end()
-	if last == nil {
+	if last == nil || last.retry == answered {
 		return &Error{Reason: route.NoEndpoints, Err: errNoEndpoints}
 	}
 	return last
 }
 
-// again decides whether the request is tried on another endpoint, and notes that the last one was tried in vain.
-func (x *exchange) again(err *Error) bool {
-	opt, now := &x.pool.set.opt, x.pool.set.now()
-	switch {
-	case x.attempt.Tries >= opt.MaxTries || x.req.Context().Err() != nil || !x.body.replayable():
-		return false
-	case !err.stale && len(x.tried)+1 >= len(x.pool.list.Load().all):
-		return false // there is no other
-	case err.retry == unsent && now-x.start < opt.ConnectTimeout:
-	case err.retry == broken && x.safe && !x.resent && x.pool.budget.take(now, x.pool.traffic.begun(), opt.RetryPercent):
-		x.resent = true
-	default:
-		return false
-	}
-	x.last = err
-	if !err.stale {
-		x.tried = append(x.tried, err.endpoint)
-	}
-	if hook := opt.Hooks.Retried; hook != nil {
-		hook(x.pool.key, err.Endpoint, err.Err)
-	}
-	return true
-}
-
-// try sends the request to an endpoint, which was acquired.
-func (x *exchange) try(e *endpoint, trial bool) (*http.Response, *Error) {
+// try sends the request to an endpoint, which was acquired. The error may come with a response: one that the request should be sent again after.
+func (x *exchange) try(t *try, trial bool) (*http.Response, *Error) {
+	e := t.endpoint
 	x.attempt.Endpoint = e.address
 	x.attempt.Tries++
 	x.attempt.Reused, x.attempt.Connect = false, 0
-	t := newTry(x, e)
 	req, err := t.request(x)
 	if err != nil {
 		t.settle(false)
@@ -141,10 +139,11 @@ func (x *exchange) try(e *endpoint, trial bool) (*http.Response, *Error) {
 	if wrote := t.wrote.Load(); wrote != 0 { // else the client was slower than the endpoint
 		e.observe(now, now-time.Duration(wrote))
 	}
-	x.body.sent()
 	x.pool.answered(e, t.start)
+	if err := x.refused(e, res); err != nil {
+		return res, err
+	}
 	x.stay(e)
-	t.open(res)
 	return res, nil
 }
 

@@ -33,9 +33,11 @@ type Error struct {
 type retry uint8
 
 const (
-	no     retry = iota
-	unsent       // nothing of it was sent
-	broken       // it may have been received, but there was no answer
+	no       retry = iota
+	unsent         // nothing of it was sent
+	broken         // it may have been received, but there was no answer
+	late           // it was received, as far as is known, but there was no answer in time
+	answered       // there was an answer, which is as good as none
 )
 
 // Error implements error.
@@ -54,6 +56,7 @@ var (
 	errGone              = errors.New("the endpoint has left its pool")
 	errTLSTimeout        = errors.New("not finished in time")
 	errHeaderTimeout     = errors.New("no response in time")
+	errTryTimeout        = errors.New("no more time for this try")
 	errManyInformational = errors.New("too many 1xx responses")
 	errTryOver           = errors.New("the request is over")
 )
@@ -95,6 +98,8 @@ func (x *exchange) diagnose(t *try, err error) *Error {
 		return &Error{Reason: route.BadBody, Err: fault}
 	case ctx.Err() != nil:
 		return &Error{Reason: reasonOf(ctx), Err: context.Cause(ctx)}
+	case errors.Is(context.Cause(t.ctx), errTryTimeout):
+		return t.late()
 	case fault != nil && known:
 		return &Error{Reason: route.Internal, Err: fault}
 	case fault != nil:
@@ -146,7 +151,7 @@ func backendFailure(t *try, err error) *Error {
 			f.Reason = r.Reason()
 		}
 	case errors.Is(err, errHeaderTimeout):
-		f.Reason = route.BackendTimeout
+		f.Reason, f.retry = route.BackendTimeout, late
 	case t.severed, isBroken(err):
 		f.Reason, f.retry, f.stale = route.BackendReset, broken, t.reused && !isStreamReset(err)
 		if t.unsent() {

@@ -389,14 +389,14 @@ func TestRetriesAreBudgeted(t *testing.T) {
 		}
 		return n
 	}
-	if n := take(0, 0, 100); n != 10 {
-		t.Errorf("at first %d, want 10", n)
+	if n := take(0, 0, 200); n != firstSaved {
+		t.Errorf("at first %d, want %d", n, firstSaved)
 	}
 	if n := take(0, 100, 100); n != 20 {
 		t.Errorf("of 100 requests %d, want 20", n)
 	}
-	if n := take(5*time.Second, 100, 100); n != 5 {
-		t.Errorf("in 5 s without requests %d, want 5", n)
+	if n := take(5*time.Second, 100, 100); n != 50 {
+		t.Errorf("in 5 s without requests %d, want 50", n)
 	}
 	if n := take(time.Hour, 1_000_000, 5000); n != maxSaved {
 		t.Errorf("after a long time %d, want %d", n, maxSaved)

@@ -74,6 +74,16 @@ func (s *source) replayable() bool {
 	return s.log != nil
 }
 
+// complete reports whether the body was read to its end.
+func (s *source) complete() bool {
+	if s == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Is(s.err, io.EOF) || s.length >= 0 && s.count >= s.length
+}
+
 // sent says that open will not be called any more.
 func (s *source) sent() {
 	if s == nil {

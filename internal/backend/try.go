@@ -42,6 +42,8 @@ type try struct {
 	done    bool // RoundTrip has returned
 	timeout time.Duration
 	timer   *time.Timer
+	limit   *time.Timer // of the whole try; nil is none
+	torn    bool        // reading the request's body was broken off
 	relay
 }
 
@@ -77,7 +79,43 @@ func newTry(x *exchange, e *endpoint) *try {
 	t.trace.Got1xxResponse = t.got1xx
 	t.trace.WroteRequest = t.wroteRequest
 	t.ctx, t.cancel = context.WithCancelCause(x.req.Context())
+	if d := x.attempt.TryTimeout; d > 0 {
+		interrupt := x.attempt.Interrupt
+		t.mu.Lock()
+		t.limit = time.AfterFunc(d, func() { t.expire(interrupt) })
+		t.mu.Unlock()
+	}
 	return t
+}
+
+// expire ends the try because it has taken too long.
+func (t *try) expire(interrupt func()) {
+	t.mu.Lock()
+	t.torn = !t.body.complete()
+	torn := t.torn
+	t.mu.Unlock()
+	t.cancel(errTryTimeout)
+	if torn && interrupt != nil {
+		interrupt()
+	}
+}
+
+// late is the error of a try that has taken too long.
+func (t *try) late() *Error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := &Error{Reason: route.BackendTimeout, Endpoint: t.endpoint.address, Err: errTryTimeout}
+	if !t.torn {
+		f.retry = late
+	}
+	return f
+}
+
+// unlimited takes the time limit off the try.
+func (t *try) unlimited() {
+	if t.limit != nil {
+		t.limit.Stop()
+	}
 }
 
 // request makes the request that goes to the endpoint.
@@ -213,8 +251,8 @@ func (t *try) check(res *http.Response) error {
 	}
 	switch limit := t.endpoint.pool.set.opt.HeaderCount; {
 	case err != nil:
-	case errors.Is(context.Cause(t.ctx), errHeaderTimeout): // at the same moment
-		err = errHeaderTimeout
+	case errors.Is(context.Cause(t.ctx), errHeaderTimeout), errors.Is(context.Cause(t.ctx), errTryTimeout): // at the same moment
+		err = context.Cause(t.ctx)
 	case res.StatusCode < 100 || res.StatusCode > 999:
 		err = &protocolError{fmt.Sprintf("status %d is not between 100 and 999", res.StatusCode)}
 	case fields > limit:
@@ -236,6 +274,7 @@ func (t *try) open(res *http.Response) {
 	}
 	t.reply = responseBody{res.Body, t}
 	if rw, ok := res.Body.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
+		t.unlimited()
 		res.Body = &tunnel{&t.reply, rw}
 		return
 	}
@@ -247,6 +286,7 @@ func (t *try) finish() {
 	if t.finished.Swap(true) {
 		return
 	}
+	t.unlimited()
 	t.cancel(errTryOver)
 	t.endpoint.release()
 }
@@ -257,6 +297,16 @@ type responseBody struct {
 	try *try
 }
 
+// Read implements io.Reader.
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(b.try.ctx), errTryTimeout) {
+		err = b.try.late()
+	}
+	return n, err
+}
+
+// Close ends the try.
 func (b *responseBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.try.body.end()

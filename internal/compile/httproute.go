@@ -108,7 +108,7 @@ func invalid(field, message string) *route.Fault {
 
 func (r *httpRule) compile() {
 	filters := r.filters()
-	rule := route.Rule{Filters: filters.list(), Timeouts: r.timeouts()}
+	rule := route.Rule{Filters: filters.list(), Timeouts: r.timeouts(), Retry: r.retry()}
 	if filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
 		r.checkRedirectAlone()
 	} else {
@@ -132,9 +132,6 @@ func (r *httpRule) checkRedirectAlone() {
 }
 
 func (r *httpRule) checkUnsupported() {
-	if r.spec.Retry != nil {
-		r.unsupported(r.ref, r.field()+".retry", "retries are not supported yet: a request is tried again only where no connection could be made")
-	}
 	if r.spec.SessionPersistence != nil {
 		r.unsupported(r.ref, r.field()+".sessionPersistence", "session persistence is not supported yet: every request may go to another endpoint")
 	}

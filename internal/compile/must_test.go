@@ -397,6 +397,13 @@ spec: {controllerName: example.com/gateway-controller}`,
 			status: []string{"warning: HTTPRoute shop/r spec.rules[0].timeouts.backendRequest: 2s is longer than the timeout of the whole request, 1s"},
 		},
 		{
+			// HTTPRouteRetryStatusCode: "Implementations MUST support the following status codes as retriable: 500, 502, 503, 504"
+			name:   "codes to retry",
+			in:     mustGateway + mustRoute("r", `rules: [{retry: {attempts: 3, codes: [504, 500, 503, 502]}, backendRefs: [{name: v1, port: 80}]}]`) + mustServices,
+			status: []string{"HTTPRoute shop/r on infra/gw: Accepted ResolvedRefs"},
+			asks:   []string{"GET http://a.example.com/ => infra/gw/http: shop/v1:80"},
+		},
+		{
 			// RouteParentStatus: "A Route MUST be considered "Accepted" if at least one of the Route's rules is implemented by the Gateway."
 			name:   "one rule of two",
 			in:     mustGateway + mustRoute("r", `rules: [{filters: [{type: Brew}]}, {backendRefs: [{name: v1, port: 80}]}]`) + mustServices,

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/fairlead-io/fairlead/internal/backend"
 	"github.com/fairlead-io/fairlead/internal/route"
 	"github.com/fairlead-io/fairlead/internal/telemetry"
 )
@@ -114,9 +115,12 @@ func (x *exchange) blame(f *failure) { x.entry.Reason, x.entry.Detail = f.reason
 // brokenOff is the error for which httputil.ReverseProxy broke a response off.
 func (x *exchange) brokenOff() error {
 	f := &failure{http.StatusBadGateway, route.BackendProtocol, x.response.err}
+	own, ok := errors.AsType[*backend.Error](f.err)
 	switch _, reset := errors.AsType[http2.StreamError](f.err); {
 	case f.err == nil:
 		f.reason, f.err = route.Internal, errors.New("the response was broken off")
+	case ok:
+		f.reason = own.Reason
 	case reset || isGone(f.err):
 		f.reason = route.BackendReset
 	}

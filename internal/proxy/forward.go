@@ -43,7 +43,7 @@ func (e *timeoutError) Reason() route.Reason { return e.reason }
 
 var (
 	errRequestTimeout = &timeoutError{route.RequestTimeout}
-	errBackendTimeout = &timeoutError{route.BackendTimeout}
+	errBackendTimeout = &timeoutError{route.BackendTimeout} // before the client's body had come
 )
 
 // forward sends the request to its backend and the response to the client.
@@ -55,9 +55,11 @@ func (x *exchange) forward() {
 		delete(x.in.Header, "Upgrade")
 	}
 	ctx := context.WithValue(x.in.Context(), exchangeKey{}, x)
-	if t := &x.rule.Timeouts; t.Request > 0 || t.Backend > 0 {
+	if t := &x.rule.Timeouts; t.Request > 0 || t.Backend > 0 && x.body != nil {
 		ctx, x.cancel = context.WithCancelCause(ctx)
-		x.timers[0] = x.limit(t.Request-time.Since(x.started), t.Request, errRequestTimeout)
+	}
+	if limit := x.rule.Timeouts.Request; limit > 0 {
+		x.timer = time.AfterFunc(limit-time.Since(x.started), x.breakOff(errRequestTimeout))
 	}
 	x.in = x.in.WithContext(ctx)
 	x.ctx = ctx
@@ -67,27 +69,21 @@ func (x *exchange) forward() {
 	reverse.ServeHTTP(&x.reply, x.in)
 }
 
-// limit cancels the exchange after d, unless the limit that this was made from is none. A transport does not come back while it waits for the client's body, so that
-// is woken up, too.
-func (x *exchange) limit(d, limit time.Duration, cause error) *time.Timer {
-	if limit <= 0 {
-		return nil
-	}
+// breakOff returns a function that cancels the exchange. A transport does not come back while it waits for the client's body, so that is woken up, too.
+func (x *exchange) breakOff(cause error) func() {
 	cancel, body := x.cancel, x.body
-	return time.AfterFunc(d, func() {
+	return func() {
 		cancel(cause)
 		if body != nil {
 			_ = body.Close()
 		}
-	})
+	}
 }
 
-// stopTimers takes the time limits off the exchange.
-func (x *exchange) stopTimers() {
-	for _, t := range x.timers {
-		if t != nil {
-			t.Stop()
-		}
+// stopTimer takes the time limit off the exchange.
+func (x *exchange) stopTimer() {
+	if x.timer != nil {
+		x.timer.Stop()
 	}
 }
 
@@ -145,8 +141,14 @@ func (transport) RoundTrip(out *http.Request) (*http.Response, error) {
 	if t.Request != 0 || t.Backend != 0 {
 		x.attempt.HeaderTimeout = -1 // the rule's own limits hold instead
 	}
+	if t.Backend > 0 {
+		x.attempt.TryTimeout = t.Backend
+		if x.body != nil {
+			x.attempt.Interrupt = x.breakOff(errBackendTimeout)
+		}
+	}
+	x.attempt.Retry = x.rule.Retry
 	x.sent = time.Now()
-	x.timers[1] = x.limit(t.Backend, t.Backend, errBackendTimeout)
 	res, err := x.backend.pool.Do(out, &x.attempt)
 	x.reply.settle()
 	return res, err

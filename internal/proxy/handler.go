@@ -56,7 +56,7 @@ type exchange struct {
 	upgradedIn    int64 // bytes that the client sent through a tunnel
 	underscores   int   // headers that were dropped for one
 	fault         *route.Source
-	timers        [2]*time.Timer // of the rule's timeouts
+	timer         *time.Timer // of the rule's timeout
 	cancel        context.CancelCauseFunc
 	entry         telemetry.Entry
 }
@@ -249,7 +249,7 @@ func (x *exchange) end() {
 		abort = x.recovered(v)
 	}
 	abandoned := x.abandoned()
-	x.stopTimers()
+	x.stopTimer()
 	if x.cancel != nil {
 		x.cancel(nil)
 	}

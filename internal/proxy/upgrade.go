@@ -61,7 +61,7 @@ func (x *exchange) serveUpgraded(res *http.Response) error {
 	}
 	p := &pipe{client: client, early: buffered.Reader, backend: backend}
 	defer p.kill()
-	x.stopTimers()
+	x.stopTimer()
 	res.Body = http.NoBody // httputil.ReverseProxy closes it
 	x.reply.status = res.StatusCode
 	done := x.h.proxy.trackTunnel(p.goodbye)

@@ -10,7 +10,7 @@ import (
 // for something else: what is not plain is quoted as in Go.
 //
 // A rule reads: host, path, method, headers, query parameters; "|" before each filter; "->" before the backends with their shares, or before the status and
-// reason of a fault; timeouts.
+// reason of a fault; timeouts; retries.
 func (t *Table) String() string {
 	var b strings.Builder
 	for i, p := range t.Ports {

@@ -100,6 +100,8 @@ type Rule struct {
 	Timeouts Timeouts
 	// Persistence, if not nil, keeps clients at their endpoint, whatever the pools' own policies say of that.
 	Persistence *Persistence
+	// Retry says when a request is sent again. Nil leaves it to the pool.
+	Retry *Retry
 	// Fault, if not nil, answers every request of this rule: it has nothing valid to send them to. The rule still wins its requests.
 	Fault  *Fault
 	Source Source
@@ -154,7 +156,7 @@ type ValueMatch struct {
 // Timeouts limit a request. A zero value means the proxy's default, a negative value no limit at all.
 type Timeouts struct {
 	Request time.Duration // from the request's first byte to the response's last, retries included
-	Backend time.Duration // one try of one backend, from sending to the response's last byte
+	Backend time.Duration // each try of a backend, from sending to the response's last byte
 }
 
 // Fault is an answer that Fairlead gives itself in place of a backend, and why.

@@ -135,7 +135,7 @@ func (r *Rule) action() string {
 	if r.Persistence != nil {
 		words = append(words, r.Persistence.String())
 	}
-	return joinWords(append(words, timeoutText("timeout", r.Timeouts.Request), timeoutText("backend-timeout", r.Timeouts.Backend))...)
+	return joinWords(append(words, timeoutText("timeout", r.Timeouts.Request), timeoutText("backend-timeout", r.Timeouts.Backend), r.Retry.String())...)
 }
 
 func backendsText(backends []WeightedPool) string {
