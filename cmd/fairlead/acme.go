@@ -133,8 +133,11 @@ func (c *acmeConfig) compile() *compile.ACMEOptions {
 	return out
 }
 
-// issuers returns the issuers as the ACME room wants them. secret reads a value of a Secret in Fairlead's own namespace.
-func (c *acmeConfig) issuers(secret func(name, key string) ([]byte, error)) ([]issue.Issuer, error) {
+// readSecret reads a value of a Secret in Fairlead's own namespace.
+type readSecret func(ctx context.Context, name, key string) ([]byte, error)
+
+// issuers returns the issuers as the ACME room wants them.
+func (c *acmeConfig) issuers(secret readSecret) ([]issue.Issuer, error) {
 	var out []issue.Issuer
 	for n := range c.Issuers {
 		i, err := c.Issuers[n].issuer(secret)
@@ -146,7 +149,7 @@ func (c *acmeConfig) issuers(secret func(name, key string) ([]byte, error)) ([]i
 	return out, nil
 }
 
-func (c *issuerConfig) issuer(secret func(name, key string) ([]byte, error)) (issue.Issuer, error) {
+func (c *issuerConfig) issuer(secret readSecret) (issue.Issuer, error) {
 	off := func(name string) bool { return len(c.Challenges) > 0 && !slices.Contains(c.Challenges, name) }
 	out := issue.Issuer{
 		Name: c.Name, Directory: c.Directory, Email: c.Email, AcceptTerms: c.AcceptTerms, Profile: c.Profile, KeyType: issue.KeyType(c.KeyType), MultiName: c.MultiName,
@@ -159,19 +162,28 @@ func (c *issuerConfig) issuer(secret func(name, key string) ([]byte, error)) (is
 	if out.Roots, err = c.roots(); err != nil {
 		return out, err
 	}
-	if e := c.ExternalAccount; e != nil {
+	if c.ExternalAccount != nil {
+		out.ExternalAccount = c.externalAccount(secret)
+	}
+	return out, nil
+}
+
+// externalAccount returns what reads the account at the authority, when an account with it is made.
+func (c *issuerConfig) externalAccount(secret readSecret) func(context.Context) (*acme.EAB, error) {
+	e := c.ExternalAccount
+	return func(ctx context.Context) (*acme.EAB, error) {
 		var key []byte
+		var err error
 		if e.File != "" {
 			key, err = os.ReadFile(e.File)
 		} else {
-			key, err = secret(e.Secret, e.SecretKey)
+			key, err = secret(ctx, e.Secret, e.SecretKey)
 		}
 		if err != nil {
-			return out, fmt.Errorf("externalAccount: %w", err)
+			return nil, fmt.Errorf("external account: %w", err)
 		}
-		out.ExternalAccount = &acme.EAB{KeyID: e.KeyID, MACKey: strings.TrimSpace(string(key))}
+		return &acme.EAB{KeyID: e.KeyID, MACKey: strings.TrimSpace(string(key))}, nil
 	}
-	return out, nil
 }
 
 // roots are the certificates that the directory's own is checked with; nil is the system's.
@@ -214,7 +226,7 @@ func lookup(resolvers []string) func(ctx context.Context, host string) ([]string
 }
 
 // manager makes the ACME room; nil without issuers.
-func (c *acmeConfig) manager(opt issue.Options, secret func(name, key string) ([]byte, error)) (*issue.Manager, error) {
+func (c *acmeConfig) manager(opt issue.Options, secret readSecret) (*issue.Manager, error) {
 	if len(c.Issuers) == 0 {
 		return nil, nil
 	}
@@ -231,6 +243,9 @@ func (c *acmeConfig) manager(opt issue.Options, secret func(name, key string) ([
 func issuerOf(from reader, c *acmeConfig, log *slog.Logger) (reader, *issue.Manager, error) {
 	if len(c.Issuers) == 0 {
 		return from, nil, nil
+	}
+	if l, ok := from.(*liveCluster); ok {
+		return from, l.issuer, nil
 	}
 	return withACME(from, c, log)
 }
@@ -251,7 +266,7 @@ func withACME(from reader, c *acmeConfig, log *slog.Logger) (reader, *issue.Mana
 	if err != nil {
 		return nil, nil, err
 	}
-	noSecrets := func(string, string) ([]byte, error) {
+	noSecrets := func(context.Context, string, string) ([]byte, error) {
 		return nil, errors.New("secret: there are none without a cluster; use file")
 	}
 	m, err := c.manager(issue.Options{Storage: storage, Publisher: folder, Log: log}, noSecrets)

@@ -23,6 +23,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayclient "sigs.k8s.io/gateway-api/pkg/client/clientset/versioned"
 
+	issue "github.com/fairlead-io/fairlead/internal/acme"
+	"github.com/fairlead-io/fairlead/internal/acmestore"
 	"github.com/fairlead-io/fairlead/internal/compile"
 	"github.com/fairlead-io/fairlead/internal/manifest"
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -107,6 +109,9 @@ type liveCluster struct {
 	namespace string
 	status    *status.Writer
 	provision *provision.Writer
+	acme      *acmestore.Store // with issuer: what replicas share
+	issuer    *issue.Manager   // nil: no certificates are ordered
+	wg        sync.WaitGroup
 
 	// The only classes that are served, if not nil. They stand for objects that cannot be read.
 	ingressClass *networkingv1.IngressClass
@@ -114,7 +119,7 @@ type liveCluster struct {
 }
 
 // openCluster connects to the cluster; nothing is read before start.
-func openCluster(c clusterFlags, log *slog.Logger) (*liveCluster, error) {
+func openCluster(c clusterFlags, acme *acmeConfig, log *slog.Logger) (*liveCluster, error) {
 	config, err := watch.LoadConfig(c.kubeconfig, "")
 	if err != nil {
 		return nil, err
@@ -138,6 +143,11 @@ func openCluster(c clusterFlags, log *slog.Logger) (*liveCluster, error) {
 		status:    status.New(status.Options{Kubernetes: clients, Gateway: gateway, Events: true, Log: log}),
 		provision: provision.New(provision.Options{Kubernetes: clients, Gateway: gateway, Log: log}),
 	}
+	if len(acme.Issuers) > 0 {
+		if err := l.order(acme, clients); err != nil {
+			return nil, err
+		}
+	}
 	if c.ingressClass != "" {
 		l.ingressClass = &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: c.ingressClass}, Spec: networkingv1.IngressClassSpec{Controller: compile.IngressController}}
 	}
@@ -145,6 +155,36 @@ func openCluster(c clusterFlags, log *slog.Logger) (*liveCluster, error) {
 		l.gatewayClass = &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: c.gatewayClass}, Spec: gatewayv1.GatewayClassSpec{ControllerName: compile.GatewayController}}
 	}
 	return l, nil
+}
+
+// challengeSpread is how long a challenge is known to the API server before the authority may look: by then every replica has heard of it.
+const challengeSpread = time.Second
+
+// order makes what gets certificates, with its memory in Fairlead's own namespace.
+func (l *liveCluster) order(acme *acmeConfig, clients kubernetes.Interface) error {
+	if l.namespace == "" {
+		return errors.New("--namespace: to order certificates Fairlead must know its own namespace")
+	}
+	l.acme = acmestore.New(acmestore.Options{Kubernetes: clients, Namespace: l.namespace, Log: l.log})
+	var err error
+	l.issuer, err = acme.manager(issue.Options{
+		Storage: l.acme, Publisher: acmestore.Publisher{Kubernetes: clients}, Lost: l.acme.Lost, Spread: challengeSpread, Log: l.log,
+	}, l.acme.Value)
+	return err
+}
+
+// Start reads the whole cluster for the first time, and follows it from then on.
+func (l *liveCluster) Start(ctx context.Context) error {
+	if l.issuer != nil {
+		l.wg.Go(func() { l.acme.WatchChallenges(ctx, l.issuer.Challenges().Learn) })
+	}
+	return l.Cluster.Start(ctx)
+}
+
+// Close ends what Start has started.
+func (l *liveCluster) Close() {
+	l.Cluster.Close()
+	l.wg.Wait()
 }
 
 // Read implements reader.
@@ -191,6 +231,9 @@ func (l *liveCluster) asLeader(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.provision.Run(ctx) })
 	wg.Go(func() { l.status.Run(ctx) })
+	if l.issuer != nil {
+		wg.Go(func() { l.issuer.Run(ctx) })
+	}
 	wg.Wait()
 }
 
@@ -203,7 +246,7 @@ func serveCluster(ctx context.Context, o serveOptions, set settings, out, errOut
 	log := newLogger(o, errOut)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	live, err := openCluster(o.cluster, log)
+	live, err := openCluster(o.cluster, &set.config.ACME, log)
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,8 @@ type Issuer struct {
 	Directory   string // URL
 	Email       string
 	AcceptTerms bool // the operator has read and accepts the terms of the authority; required
-	// ExternalAccount binds the account to one that the operator has there already. Nil: the authority does not ask for that.
-	ExternalAccount *acme.EAB
+	// ExternalAccount returns the account that the operator has there already, to which a new one of ours is bound. Nil: the authority does not ask for that.
+	ExternalAccount func(ctx context.Context) (*acme.EAB, error)
 	Roots           *x509.CertPool // whom the directory's own certificate is believed from; nil: the system's
 	Profile         string         // of the certificates, as the authority names it; empty: its default
 	KeyType         certmagic.KeyType

@@ -29,11 +29,22 @@ func newIssuer(i Issuer, cache *certmagic.Cache, storage certmagic.Storage, hold
 	port := hold.(*net.TCPAddr).Port
 	out := &issuer{Issuer: i, cache: cache, storage: storage, log: log}
 	out.magic = certmagic.NewACMEIssuer(out.config(storage), certmagic.ACMEIssuer{
-		CA: i.Directory, Email: i.Email, Agreed: i.AcceptTerms, ExternalAccount: i.ExternalAccount, Profile: i.Profile, TrustedRoots: i.Roots,
+		CA: i.Directory, Email: i.Email, Agreed: i.AcceptTerms, NewAccountFunc: bind(i.ExternalAccount), Profile: i.Profile, TrustedRoots: i.Roots,
 		DNS01Solver: i.DNS, DisableHTTPChallenge: i.NoHTTP, DisableTLSALPNChallenge: i.NoTLS,
 		ListenHost: "127.0.0.1", AltHTTPPort: port, AltTLSALPNPort: port, Logger: log,
 	})
 	return out
+}
+
+// bind returns what certmagic calls before it makes an account.
+func bind(external func(context.Context) (*acme.EAB, error)) func(context.Context, *certmagic.ACMEIssuer, acme.Account) (acme.Account, error) {
+	if external == nil {
+		return nil
+	}
+	return func(ctx context.Context, magic *certmagic.ACMEIssuer, account acme.Account) (_ acme.Account, err error) {
+		magic.ExternalAccount, err = external(ctx)
+		return account, err
+	}
 }
 
 // config returns the configuration that certmagic works by. What it stores goes to storage.
