@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,7 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fairlead-io/fairlead/internal/compile"
 	"github.com/fairlead-io/fairlead/internal/proxy"
+	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 // config is the file of --config: what an operator may decide and few need to. Every field has a safe default; an unknown field is an error.
@@ -30,7 +33,16 @@ type config struct {
 	TrustedProxies []string `json:"trustedProxies"`
 	// PublishAddresses are what the status of Ingresses and Gateways shows.
 	PublishAddresses []string `json:"publishAddresses"`
-	Limits           struct {
+	// Balancing is for Services that say nothing of it themselves.
+	Balancing struct {
+		// Algorithm is a value of fairlead.io/load-balancing, and HashKey one of fairlead.io/hash-key.
+		Algorithm string          `json:"algorithm"`
+		HashKey   string          `json:"hashKey"`
+		SlowStart metav1.Duration `json:"slowStart"`
+		// SessionKeyFile holds the key for the names of endpoints in sessions. All replicas need the same. Empty: the UID of each Service.
+		SessionKeyFile string `json:"sessionKeyFile"`
+	} `json:"balancing"`
+	Limits struct {
 		HeaderBytes       int             `json:"headerBytes"`
 		HeaderCount       int             `json:"headerCount"`
 		TargetBytes       int             `json:"targetBytes"`
@@ -78,7 +90,35 @@ func readConfig(name string) (config, error) {
 	if err := c.ACME.validate(); err != nil {
 		return c, fmt.Errorf("read config %s: %w", name, err)
 	}
+	if _, err := c.balancing(); err != nil {
+		return c, fmt.Errorf("read config %s: %w", name, err)
+	}
 	return c, nil
+}
+
+// balancing is the policy of Services that say nothing of it.
+func (c config) balancing() (route.Policy, error) {
+	b := c.Balancing
+	return compile.ParsePolicy(b.Algorithm, b.HashKey, b.SlowStart.Duration)
+}
+
+// minSessionKey is the least length of a key that cannot be guessed.
+const minSessionKey = 32
+
+// sessionKey is the key for the names of endpoints in sessions; nil if the file names none.
+func (c config) sessionKey() ([]byte, error) {
+	name := c.Balancing.SessionKeyFile
+	if name == "" {
+		return nil, nil
+	}
+	key, err := os.ReadFile(name) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, fmt.Errorf("read balancing.sessionKeyFile: %w", err)
+	}
+	if key = bytes.TrimSpace(key); len(key) < minSessionKey {
+		return nil, fmt.Errorf("read balancing.sessionKeyFile: %s holds %d characters, at least %d are needed", name, len(key), minSessionKey)
+	}
+	return key, nil
 }
 
 func (c config) trustedProxies() ([]netip.Prefix, error) {

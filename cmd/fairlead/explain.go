@@ -188,11 +188,19 @@ func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rul
 			served = served || b.Weight > 0
 		default:
 			endpoints := compile.Endpoints(snap, opt, []route.PoolKey{b.Pool.Key})[b.Pool.Key]
-			say("backend %s with weight %d: %s\n", b.Pool.Key, b.Weight, endpointsText(endpoints))
+			say("backend %s with weight %d%s: %s\n", b.Pool.Key, b.Weight, policyText(b.Pool.Policy), endpointsText(endpoints))
 			served = served || b.Weight > 0 && len(endpoints) > 0
 		}
 	}
 	return served
+}
+
+// policyText says how a pool chooses an endpoint, if not in turn.
+func policyText(p route.Policy) string {
+	if text := p.String(); text != "" {
+		return " by " + text
+	}
+	return ""
 }
 
 func redirects(filters []route.Filter) bool {
@@ -211,6 +219,12 @@ func endpointsText(endpoints []route.Endpoint) string {
 	texts := make([]string, 0, len(endpoints))
 	for _, e := range endpoints {
 		text := e.Address
+		if e.Weight > 1 {
+			text += fmt.Sprintf(" (weight %d)", e.Weight)
+		}
+		if e.Distance > 0 {
+			text += " (far)"
+		}
 		if e.Terminating {
 			text += " (terminating)"
 		}

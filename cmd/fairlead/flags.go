@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -19,12 +20,15 @@ type source struct {
 	backends         []string
 	gatewayAddresses string
 	configFile       string
+	node, zone       string
 }
 
 func (s *source) register(f *pflag.FlagSet) {
 	f.StringVar(&s.portMap, "port-map", s.portMap, "bind other ports than the listeners say, as `FROM:TO,...`, such as 80:8080,443:8443")
 	f.StringArrayVar(&s.backends, "backend", nil, "give a Service without EndpointSlice an endpoint, as `NS/SERVICE:PORT=HOST:PORT`; repeatable")
 	f.StringVar(&s.gatewayAddresses, "gateway-addresses", "", "give each Gateway an address of its own from this `CIDR`, such as 127.0.1.0/24; host: they share this machine's")
+	f.StringVar(&s.node, "node-name", os.Getenv("NODE_NAME"), "the `NAME` of the node that this runs on, for Services that prefer endpoints near their clients")
+	f.StringVar(&s.zone, "zone", os.Getenv("NODE_ZONE"), "the `ZONE` of that node; empty means what the cluster says of it")
 	f.StringVar(&s.configFile, "config", "", "read the operator's choices from this YAML `FILE`")
 }
 
@@ -46,7 +50,10 @@ func (s *source) settings() (settings, error) {
 	}
 	out.compile = compile.Options{
 		HTTPPort: out.config.Ingress.HTTPPort, HTTPSPort: out.config.Ingress.HTTPSPort, RedirectHTTPS: out.config.Ingress.RedirectHTTPS,
-		AllowExternalName: out.config.AllowExternalName, PublishAddresses: out.config.PublishAddresses, ACME: out.config.ACME.compile(),
+		AllowExternalName: out.config.AllowExternalName, PublishAddresses: out.config.PublishAddresses, ACME: out.config.ACME.compile(), Node: s.node, Zone: s.zone,
+	}
+	if out.compile.Balancing, err = out.config.balancing(); err != nil {
+		return out, err
 	}
 	if out.compile.PortMap, err = parsePortMap(s.portMap); err != nil {
 		return out, err

@@ -209,7 +209,11 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 		return nil, nil, err
 	}
 	s.certs = cert.New(cert.Options{Log: log})
-	s.backends = backend.New(backend.Options{AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, Hooks: s.hooks()})
+	sessionKey, err := set.config.sessionKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.backends = backend.New(backend.Options{SessionKey: sessionKey, AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, Hooks: s.hooks()})
 	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
 	delay, grace := set.config.drain()
 	var challenges proxy.Challenger

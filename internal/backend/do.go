@@ -151,6 +151,7 @@ func (x *exchange) try(t *try, trial bool) (*http.Response, *Error) {
 func (x *exchange) stay(e *endpoint) {
 	a := x.attempt
 	a.Far = e.far.Load()
+	a.NewSession = ""
 	if a.Persistence != nil && x.wish.prefer != e {
 		a.NewSession = x.pool.token(e, a.Persistence, x.pool.set.opt.Now())
 	}

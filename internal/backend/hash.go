@@ -46,11 +46,7 @@ func mix(x uint64) uint64 {
 
 // key returns what a request is picked by: the hash of what the policy says, as it is sent to the endpoint, or a random number where a request has none of it.
 func (l *list) key(req *http.Request, client netip.Addr) uint64 {
-	algorithm := l.policy.Algorithm
-	if l.policy.ClientIP > 0 {
-		algorithm = route.SourceHash
-	}
-	switch algorithm {
+	switch l.policy.Algorithm {
 	case route.SourceHash:
 		if client.IsValid() {
 			return l.hasher.address(client)

@@ -17,9 +17,6 @@ type picker interface {
 
 // newPicker makes the picker that the policy asks for. The caller holds p.mu.
 func (p *Pool) newPicker(l *list) picker {
-	if p.policy.ClientIP > 0 {
-		return &hashed{maglev: p.table(l)}
-	}
 	switch p.policy.Algorithm {
 	case route.Random:
 		return random{l.turns}

@@ -37,6 +37,10 @@ type Options struct {
 	RedirectHTTPS bool
 	// AllowExternalName allows Services of type ExternalName as backends.
 	AllowExternalName bool
+	// Balancing is how requests are shared out among the endpoints of Services that say nothing about it. Affinity is for Services alone to decide.
+	Balancing route.Policy
+	// Node and Zone are where this process runs, for Services that prefer endpoints near their clients. An empty Zone is that of Node, if the cluster tells it.
+	Node, Zone string
 	// PublishAddresses are what the status of Gateways (that share an address) and Ingresses shows; IPs or host names.
 	PublishAddresses []string
 	// Cluster gives every Gateway an address of its own by means of a Service; see Result.Infrastructure. GatewayAddresses are of no importance then, and

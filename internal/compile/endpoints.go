@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -23,7 +24,7 @@ import (
 // snapshot.
 func Endpoints(in *object.Snapshot, opt Options, pools []route.PoolKey) map[route.PoolKey][]route.Endpoint {
 	out := make(map[route.PoolKey][]route.Endpoint, len(pools))
-	var e endpointSet
+	e := endpointSet{home: sync.OnceValue(func() site { return home(in, opt) })}
 	for _, key := range pools {
 		out[key] = e.pool(in, opt, key)
 	}
@@ -69,6 +70,7 @@ type endpointSet struct {
 	port       string // the Service port's name, by which slices know it
 	allReady   bool   // the Service wants its endpoints published before they are ready
 	allowNames bool
+	home       func() site
 
 	ready, leaving []endpoint
 }
@@ -80,6 +82,8 @@ type endpoint struct {
 	port       uint16
 	zone, node string
 	target     *corev1.ObjectReference
+	hints      discoveryv1.EndpointHints
+	distance   uint8
 }
 
 // addSlice adds the endpoints of a slice, if it has the port.
@@ -147,7 +151,7 @@ func (e *endpointSet) read(typ discoveryv1.AddressType, ep *discoveryv1.Endpoint
 	if len(ep.Addresses) == 0 {
 		return x, false
 	}
-	x.zone, x.node, x.target = value(ep.Zone), value(ep.NodeName), ep.TargetRef
+	x.zone, x.node, x.target, x.hints = value(ep.Zone), value(ep.NodeName), ep.TargetRef, value(ep.Hints)
 	if typ == discoveryv1.AddressTypeFQDN {
 		name, err := externalHost(ep.Addresses[0])
 		x.name = name
@@ -171,9 +175,13 @@ func (e *endpointSet) endpoints(service *corev1.Service) []route.Endpoint {
 	if len(use) == 0 {
 		return nil
 	}
+	if l, _ := localityOf(service); l != "" {
+		e.home().measureDistances(l, use)
+	}
+	weights, _ := parseWeights(service.Annotations[weightsAnnotation]) // Compile reports what is wrong with it
 	out := make([]route.Endpoint, len(use))
 	for i, x := range use {
-		out[i] = route.Endpoint{Address: x.address(), DNS: x.name != "", Terminating: leaving, Zone: x.zone, Node: x.node}
+		out[i] = route.Endpoint{Address: x.address(), DNS: x.name != "", Terminating: leaving, Zone: x.zone, Node: x.node, Distance: x.distance, Weight: weigh(weights, &x)}
 	}
 	return out
 }

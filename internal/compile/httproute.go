@@ -108,13 +108,12 @@ func invalid(field, message string) *route.Fault {
 
 func (r *httpRule) compile() {
 	filters := r.filters()
-	rule := route.Rule{Filters: filters.list(), Timeouts: r.timeouts(), Retry: r.retry()}
+	rule := route.Rule{Filters: filters.list(), Timeouts: r.timeouts(), Retry: r.retry(), Persistence: r.persistence()}
 	if filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
 		r.checkRedirectAlone()
 	} else {
 		rule.Backends = r.backends(filters)
 	}
-	r.checkUnsupported()
 	if r.fault != nil {
 		rule = route.Rule{Fault: r.fault}
 	} else if !filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
@@ -128,12 +127,6 @@ func (r *httpRule) compile() {
 func (r *httpRule) checkRedirectAlone() {
 	if len(r.spec.BackendRefs) > 0 {
 		r.problems.add(Warning, r.ref, r.field()+".backendRefs", "RedirectWithBackends", "the redirect answers all requests, so that no backend ever gets one")
-	}
-}
-
-func (r *httpRule) checkUnsupported() {
-	if r.spec.SessionPersistence != nil {
-		r.unsupported(r.ref, r.field()+".sessionPersistence", "session persistence is not supported yet: every request may go to another endpoint")
 	}
 }
 

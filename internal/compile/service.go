@@ -34,8 +34,10 @@ func (c *compiler) servicePool(ns, name string, port int32) (*route.Pool, *poolE
 	if p, ok := c.pools[key]; ok {
 		return p, nil
 	}
-	p, err := newPool(key, c.in.Services[object.Key{Namespace: ns, Name: name}], c.opt.AllowExternalName)
+	service := c.in.Services[object.Key{Namespace: ns, Name: name}]
+	p, err := newPool(key, service, c.opt.AllowExternalName)
 	if err == nil {
+		p.Policy, p.Secret = c.policy(key, service), string(service.UID)
 		c.pools[key] = p
 	}
 	return p, err

@@ -179,6 +179,9 @@ func (x *exchange) accountBackend() {
 	}
 	c := x.backend.metrics(x.h.proxy.opt.Metrics, x.rule)
 	c.Retried(x.attempt.Tries - 1)
+	if x.attempt.Far {
+		c.Spilled()
+	}
 	if x.backendStatus != 0 {
 		c.Done(x.backendStatus, x.attempt.FirstByte)
 	}

@@ -34,6 +34,8 @@ func (c *canned) response(req *http.Request) *http.Response {
 
 func (c *canned) RoundTrip(req *http.Request) (*http.Response, error) { return c.response(req), nil }
 
+func (*canned) Holds(string, *route.Persistence) bool { return false }
+
 func (c *canned) Do(req *http.Request, a *backend.Attempt) (*http.Response, error) {
 	a.Tries, a.Endpoint = 1, "10.0.0.1:80"
 	return c.response(req), nil

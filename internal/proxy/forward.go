@@ -137,6 +137,7 @@ func (transport) RoundTrip(out *http.Request) (*http.Response, error) {
 		trace.Got1xxResponse = nil // set by httputil.ReverseProxy, which has no limits and no lock
 	}
 	x.attempt.Informational = x.reply.informational
+	x.attempt.Client, x.attempt.Persistence, x.attempt.Session = x.client, x.backend.keeps, x.session(x.backend.keeps)
 	t := &x.rule.Timeouts
 	if t.Request != 0 || t.Backend != 0 {
 		x.attempt.HeaderTimeout = -1 // the rule's own limits hold instead
@@ -179,6 +180,7 @@ func modifyResponse(res *http.Response) error {
 		}
 	}
 	change(h, x.backend.plan.response)
+	x.tellSession(h)
 	if _, ok := h["Content-Type"]; !ok {
 		x.reply.Header()["Content-Type"] = nil // or net/http guesses one from the body
 	}

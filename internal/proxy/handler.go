@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type exchange struct {
 	request  route.Request // what the table is asked
 	path     string        // what is forwarded: the path as the client wrote it, unless dot segments were resolved
 	trusted  bool          // the peer is a trusted proxy
+	client   netip.Addr    // as far as it is known
 	scheme   string        // of the URL that the client sees
 	listener *route.Listener
 	rule     *boundRule
@@ -222,7 +224,10 @@ func isHex(c byte) bool {
 
 // choose picks the backend, and answers in its place if it cannot serve.
 func (x *exchange) choose() (ok bool) {
-	b := x.rule.pick()
+	b := x.resume()
+	if b == nil {
+		b = x.rule.pick()
+	}
 	if b == nil {
 		x.answer(http.StatusInternalServerError, route.NoBackend, "no backend of the rule has a weight")
 		return false

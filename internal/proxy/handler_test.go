@@ -354,6 +354,8 @@ func TestPanicIsAnAnswer(t *testing.T) {
 
 type panicker struct{}
 
+func (panicker) Holds(string, *route.Persistence) bool { return false }
+
 func (panicker) Do(*http.Request, *backend.Attempt) (*http.Response, error) { panic("boom") }
 
 func TestRawPath(t *testing.T) {

@@ -152,6 +152,7 @@ func (x *exchange) identify() {
 			x.scheme = said
 		}
 	}
+	x.client = client
 	e := &x.entry
 	if peer.IsValid() {
 		e.PeerIP = peer.String()

@@ -32,6 +32,7 @@ type boundRule struct {
 	plan     plan     // of the rule's filters; each backend has its own, which begins with these
 	backends []boundBackend
 	total    uint64 // sum of the weights
+	sticky   bool   // a client may have a session with one of several backends
 	counts   atomic.Pointer[telemetry.RuleMetrics]
 }
 
@@ -40,7 +41,8 @@ type boundBackend struct {
 	*route.WeightedPool
 	upTo   uint64 // sum of the weights of the backends before this one, and of its own
 	pool   roundTripper
-	name   string // of the pool, for the access log
+	name   string             // of the pool, for the access log
+	keeps  *route.Persistence // nil: clients may go to another endpoint each time
 	plan   plan
 	counts atomic.Pointer[telemetry.PoolMetrics]
 }
@@ -48,6 +50,7 @@ type boundBackend struct {
 // roundTripper is what the proxy wants of a *backend.Pool.
 type roundTripper interface {
 	Do(req *http.Request, a *backend.Attempt) (*http.Response, error)
+	Holds(token string, p *route.Persistence) bool
 }
 
 // newInstalled resolves the pools and filters of a table. The pools must have been given to Options.Backends before; a rule whose pool is missing answers 500.
@@ -119,7 +122,8 @@ func (b *binder) backend(end *boundBackend, rule *boundRule, w *route.WeightedPo
 		return weight
 	}
 	pool := b.pool(w.Pool)
-	end.pool, end.name = pool.pool, pool.name
+	end.pool, end.name, end.keeps = pool.pool, pool.name, keeps(rule.Rule, w.Pool)
+	rule.sticky = rule.sticky || end.keeps != nil && len(rule.backends) > 1
 	return weight
 }
 

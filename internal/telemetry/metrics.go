@@ -41,6 +41,7 @@ type Metrics struct {
 	backendConnect     *prometheus.HistogramVec
 	backendConnections *prometheus.CounterVec
 	backendRetries     *prometheus.CounterVec
+	backendSpilled     *prometheus.CounterVec
 	backendErrors      *prometheus.CounterVec
 	backendEjections   *prometheus.CounterVec
 	backendEndpoints   *prometheus.GaugeVec
@@ -111,6 +112,7 @@ func (m *Metrics) defineBackends() {
 	m.backendConnections = m.counter("backend_connections_total", "Connections to backends that were attempted.",
 		slices.Concat(poolLabelNames, []string{"result"})...)
 	m.backendRetries = m.counter("backend_retries_total", "Requests that were sent again, to another endpoint.", poolLabelNames...)
+	m.backendSpilled = m.counter("backend_spilled_total", "Requests that went to an endpoint far away, because too few of those that are preferred for being near were left.", poolLabelNames...)
 	m.backendErrors = m.counter("backend_errors_total", "Requests for which the backend gave no valid response, by reason code.",
 		slices.Concat(poolLabelNames, []string{"reason"})...)
 	m.backendEjections = m.counter("backend_ejections_total", "Times that an endpoint was left out because it failed.", poolLabelNames...)

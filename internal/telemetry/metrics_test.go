@@ -34,6 +34,7 @@ func exercise(m *Metrics) {
 	p.Done(200, time.Millisecond)
 	p.Error(route.BackendReset)
 	p.Retried(1)
+	p.Spilled()
 	m.Connect(webPool, time.Millisecond, true)
 	m.Connect(webPool, time.Millisecond, false)
 	m.Ejected(webPool)
@@ -193,6 +194,7 @@ func TestValues(t *testing.T) {
 		`fairlead_backend_connections_total{` + pool + `,result="ok"}`:                                                            1,
 		`fairlead_backend_connections_total{` + pool + `,result="error"}`:                                                         1,
 		`fairlead_backend_retries_total{` + pool + `}`:                                                                            1,
+		`fairlead_backend_spilled_total{` + pool + `}`:                                                                            1,
 		`fairlead_backend_errors_total{` + pool + `,reason="backend-reset"}`:                                                      1,
 		`fairlead_backend_ejections_total{` + pool + `}`:                                                                          1,
 		`fairlead_backend_endpoints{` + pool + `}`:                                                                                3,
@@ -361,8 +363,8 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 		return blog, listener
 	}
 	blog, listener := count()
-	if blog != 15 || listener != 6 {
-		t.Fatalf("%d series of blog and %d of :443 before Keep, want 15 and 6", blog, listener)
+	if blog != 16 || listener != 6 {
+		t.Fatalf("%d series of blog and %d of :443 before Keep, want 16 and 6", blog, listener)
 	}
 	m.Keep([]RuleLabels{shop}, []PoolLabels{{"shop", "web", webPool}}, ":80")
 	if b, l := count(); b != blog || l != listener {

@@ -85,6 +85,13 @@ func (p *PoolMetrics) Retried(n int) {
 	p.key.retries.Add(float64(n))
 }
 
+// Spilled counts a request that went to an endpoint far away, although the pool prefers near ones.
+func (p *PoolMetrics) Spilled() {
+	if p != nil {
+		p.key.spilled.Inc()
+	}
+}
+
 func (p *PoolMetrics) values(code uint32) []string {
 	l := p.labels
 	return []string{l.RouteNamespace, l.RouteName, l.Key.Namespace, l.Key.Service, portText(l.Key), codeText(code)}
@@ -144,8 +151,8 @@ type keyMetrics struct {
 	labels [3]string
 	errors counters
 
-	retries, ejections, connectOK, connectError prometheus.Counter
-	endpoints, healthy                          prometheus.Gauge
+	retries, spilled, ejections, connectOK, connectError prometheus.Counter
+	endpoints, healthy                                   prometheus.Gauge
 }
 
 func (m *Metrics) keyMetrics(key route.PoolKey) *keyMetrics {
@@ -154,6 +161,7 @@ func (m *Metrics) keyMetrics(key route.PoolKey) *keyMetrics {
 		k := &keyMetrics{
 			m: m, labels: l,
 			retries:      m.backendRetries.WithLabelValues(l[:]...),
+			spilled:      m.backendSpilled.WithLabelValues(l[:]...),
 			ejections:    m.backendEjections.WithLabelValues(l[:]...),
 			connectOK:    m.backendConnections.WithLabelValues(l[0], l[1], l[2], resultText(true)),
 			connectError: m.backendConnections.WithLabelValues(l[0], l[1], l[2], resultText(false)),
@@ -171,7 +179,7 @@ func (m *Metrics) keyMetrics(key route.PoolKey) *keyMetrics {
 func (k *keyMetrics) drop() {
 	l := k.labels
 	for _, v := range []interface{ DeleteLabelValues(...string) bool }{
-		k.m.backendRetries, k.m.backendEjections, k.m.backendEndpoints, k.m.backendHealthy,
+		k.m.backendRetries, k.m.backendSpilled, k.m.backendEjections, k.m.backendEndpoints, k.m.backendHealthy,
 	} {
 		v.DeleteLabelValues(l[:]...)
 	}

@@ -126,6 +126,10 @@ volumes:
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
 {{- if .Values.hostNetwork }}
 - name: POD_IP
   valueFrom:
