@@ -235,7 +235,8 @@ func (c *compiler) reportLostCertificate(n, winner *tlsName) {
 		hostText(n.host), winner.from.source(winner.field), why)
 }
 
-// redirects replaces rules on the HTTP port by redirects to HTTPS. The zero value replaces none.
+// redirects makes rules on the HTTP port redirect to HTTPS. They keep their backends, for requests that a trusted proxy has taken the TLS off: those have
+// been where a redirect would send them. The zero value redirects none.
 type redirects struct {
 	filter  *route.Redirect
 	secured map[string]bool // names that have TLS
@@ -262,7 +263,7 @@ func isUnder(path, dir string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// rules returns the rules of a host on the HTTP port. When what serves the host's ACME challenges is replaced by a redirect, it remains for those.
+// rules returns the rules of a host on the HTTP port. When what serves the host's ACME challenges redirects, it remains as it was for those.
 func (r *redirects) rules(_ string, all []*hostRule) []*route.Rule {
 	out := plainRules(all)
 	var challenges *hostRule
@@ -272,7 +273,9 @@ func (r *redirects) rules(_ string, all []*hostRule) []*route.Rule {
 		}
 		if r.covers(h) {
 			r.used[h.from] = true
-			out[i] = &route.Rule{Match: h.rule.Match, Order: h.rule.Order, Filters: []route.Filter{r.filter}, Source: h.rule.Source}
+			redirected := *h.rule
+			redirected.Filters = append([]route.Filter{r.filter}, redirected.Filters...)
+			out[i] = &redirected
 		}
 	}
 	if challenges != nil && r.covers(challenges) {

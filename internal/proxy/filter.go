@@ -137,9 +137,9 @@ func (x *exchange) redirect(p *plan) (done bool) {
 }
 
 // wouldLoop reports whether a redirect that changes nothing but the scheme would send the client to where it is already: a trusted proxy in front has taken the
-// TLS off. The request then goes on to the backend.
+// TLS off. The request then goes on to the backend. The port says nothing, because it is that proxy's which the client has come by.
 func (x *exchange) wouldLoop(d *route.Redirect) bool {
-	return d.Scheme == x.scheme && x.scheme != x.connScheme() && d.Hostname == "" && d.Port == 0 && d.Path == nil && len(x.rule.backends) > 0
+	return d.Scheme == x.scheme && x.scheme != x.connScheme() && d.Hostname == "" && d.Path == nil && len(x.rule.backends) > 0
 }
 
 // location builds the target of a redirect. It is always an absolute URL, so that no path can be taken for the name of another host.

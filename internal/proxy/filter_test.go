@@ -232,7 +232,7 @@ func TestRedirects(t *testing.T) {
 
 // Behind a proxy that takes the TLS off, a redirect to https must not send clients in circles.
 func TestRedirectToHTTPSBehindATrustedProxy(t *testing.T) {
-	w := one(service("web", route.HTTP), serveHTTP(t, showTarget), &route.Redirect{Scheme: "https"})
+	addr := serveHTTP(t, showTarget)
 	for _, test := range []struct {
 		name    string
 		options []rigOption
@@ -244,11 +244,13 @@ func TestRedirectToHTTPSBehindATrustedProxy(t *testing.T) {
 		{"client says so itself", nil, "https", 302},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := newRig(t, h1, w, test.options...)
-			req := r.request(http.MethodGet, "/", nil)
-			req.Header.Set("X-Forwarded-Proto", test.proto)
-			if res := r.do(req); res.StatusCode != test.want {
-				t.Errorf("got %d, want %d", res.StatusCode, test.want)
+			for _, port := range []uint16{0, 8443} {
+				r := newRig(t, h1, one(service("web", route.HTTP), addr, &route.Redirect{Scheme: "https", Port: port}), test.options...)
+				req := r.request(http.MethodGet, "/", nil)
+				req.Header.Set("X-Forwarded-Proto", test.proto)
+				if res := r.do(req); res.StatusCode != test.want {
+					t.Errorf("port %d: got %d, want %d", port, res.StatusCode, test.want)
+				}
 			}
 		})
 	}
