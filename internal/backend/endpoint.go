@@ -200,11 +200,42 @@ type conn struct {
 	// exclusive says that it carries one request at a time: HTTP/1.1.
 	exclusive bool
 	receiver  *receiver
+	options   options
 	sent      atomic.Int64 // bytes written
 	closed    atomic.Bool
 }
 
-func (c *conn) Read(p []byte) (int, error) { return c.receiver.Read(p) }
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.receiver.Read(p)
+	if c.receiver.records == nil {
+		c.options.pass(p[:n])
+	}
+	return n, err
+}
+
+// secureConn is HTTP/1.1 over TLS over a conn.
+type secureConn struct {
+	*tls.Conn
+	base *conn
+}
+
+func (c *secureConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.base.options.pass(p[:n])
+	return n, err
+}
+
+// baseOf returns the conn below what http.Transport was given; nil if there is none.
+func baseOf(c net.Conn) *conn {
+	switch over := c.(type) {
+	case *secureConn:
+		return over.base
+	case *tls.Conn:
+		c = over.NetConn()
+	}
+	base, _ := c.(*conn)
+	return base
+}
 
 // Write counts what is written, so that a request can be known not to have been sent at all.
 func (c *conn) Write(p []byte) (int, error) {
@@ -298,6 +329,9 @@ func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, st
 		}
 		base.took = e.pool.set.now() - start
 		base.exclusive = c.ConnectionState().NegotiatedProtocol != "h2"
+		if base.exclusive {
+			return &secureConn{c, base}, e.connected(ctx, start, nil)
+		}
 		return c, e.connected(ctx, start, nil)
 	}
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -35,10 +36,10 @@ func (r *receiver) receive(fd uintptr) bool {
 	defer r.mu.Unlock()
 	for {
 		r.n, r.err = unix.Read(int(fd), r.p)
-		if r.err != unix.EINTR {
+		if !errors.Is(r.err, unix.EINTR) {
 			break
 		}
 	}
-	r.noteLocked(r.err == unix.EAGAIN, r.p[:max(r.n, 0)])
+	r.noteLocked(errors.Is(r.err, unix.EAGAIN), r.p[:max(r.n, 0)])
 	return !r.waiting
 }

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -150,16 +149,16 @@ func (e *endpoint) target(host string) (scheme, to string) {
 // gotConn implements httptrace.ClientTrace.GotConn. Nothing of the request was written yet, and http.Transport does not expect a response to it yet: this is the
 // moment to make sure that the backend has not closed the connection, and has not said anything that would be taken for the response.
 func (t *try) gotConn(info httptrace.GotConnInfo) {
-	c := info.Conn
-	if secure, ok := c.(*tls.Conn); ok {
-		c = secure.NetConn()
-	}
 	t.got, t.reused, t.severed = true, info.Reused, false
-	if t.conn, _ = c.(*conn); t.conn == nil {
+	if t.conn = baseOf(info.Conn); t.conn == nil {
 		return
 	}
 	t.sent = t.conn.sent.Load()
-	if t.conn.exclusive && !t.conn.receiver.quiet() {
+	switch {
+	case !t.conn.exclusive:
+	case t.conn.receiver.quiet():
+		t.conn.options.begin()
+	default:
 		t.severed = true
 		_ = t.conn.Close() // writing to it fails, and http.Transport takes another
 	}
@@ -242,8 +241,11 @@ func (t *try) settle(ok bool) {
 	t.running.Wait()
 }
 
-// check refuses responses that nobody should be bothered with, and closes their bodies.
+// check refuses responses that nobody should be bothered with, and closes their bodies. Fields that were for this connection only it removes.
 func (t *try) check(res *http.Response) error {
+	if t.conn != nil && t.conn.exclusive && res.Close && res.StatusCode != http.StatusSwitchingProtocols {
+		t.conn.options.remove(res.Header)
+	}
 	err := t.err
 	fields := 0
 	for _, values := range res.Header {

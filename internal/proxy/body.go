@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -92,6 +93,20 @@ func newClientBody(w http.ResponseWriter, r *http.Request, l *Limits) *clientBod
 		b.setPatient()
 	}
 	return b
+}
+
+// waitsUnseen reports whether an HTTP/2 client waits for a 100 before it sends the body. net/http's server takes the Expect field away and keeps what it meant where
+// only the body knows of it; the body sends the 100 when it is first read. What a later version of net/http does not tell in this way is taken for no.
+func waitsUnseen(r *http.Request) bool {
+	if r.ProtoMajor != 2 {
+		return false
+	}
+	v := reflect.ValueOf(r.Body)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return false
+	}
+	f := v.Elem().FieldByName("needsContinue")
+	return f.Kind() == reflect.Bool && f.Bool()
 }
 
 // Read implements io.Reader.

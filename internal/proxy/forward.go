@@ -101,13 +101,16 @@ func (x *exchange) openBody() (ok bool) {
 	if x.body.http1 && x.expects() {
 		x.body.before = x.reply.ask
 	}
+	x.waits = waitsUnseen(r)
 	return true
 }
 
-// expects reports whether the client waits for a 100 before it sends the body, as far as net/http tells: of HTTP/2 it does not.
+// expects reports whether the client waits for a 100 before it sends the body, as far as net/http tells: of HTTP/2 it does not. See waits.
 func (x *exchange) expects() bool {
 	return httpguts.HeaderValuesContainsToken(x.in.Header["Expect"], "100-continue")
 }
+
+var continueValue = []string{"100-continue"}
 
 // rewrite makes the outgoing request of an exchange.
 func rewrite(pr *httputil.ProxyRequest) {
@@ -117,6 +120,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	x.requestHeader(pr.Out)
 	if x.upgrade {
 		upgradeHeader(pr.Out.Header)
+	}
+	if x.waits {
+		pr.Out.Header["Expect"] = continueValue
 	}
 	changeRequest(pr.Out, p.request)
 	pr.Out.Trailer = nil

@@ -52,6 +52,7 @@ type exchange struct {
 	response replyBody
 	attempt  backend.Attempt
 	upgrade  bool
+	waits    bool      // the client sends its body when it is read, over HTTP/2
 	sent     time.Time // to the backend
 
 	backendStatus int

@@ -125,6 +125,28 @@ func TestHeadWithABody(t *testing.T) {
 	})
 }
 
+// Fields that a backend says are for its connection only do not leave it, whether it goes on or not.
+func TestConnectionOptionsOfResponses(t *testing.T) {
+	for name, head := range map[string]string{
+		"open":      "Connection: X-Hop\r\nX-Hop: 1\r\n",
+		"close":     "Connection: X-Hop, close\r\nX-Hop: 1\r\n",
+		"two lines": "X-Hop: 1\r\nconnection:close\r\nCONNECTION: x-hop\r\n",
+		"folded":    "Connection: close,\r\n x-hop\r\nX-Hop: 1\r\n",
+	} {
+		addr := serveRaw(t, func(c net.Conn, _ *bufio.Reader) {
+			_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nConnection: X-Kept\r\n\r\nHTTP/1.1 200 OK\r\nX-Kept: 1\r\nContent-Length: 2\r\n"+head+"\r\nok")
+		})
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, m mode) {
+				r := newRig(t, m, one(service("web", route.HTTP), addr))
+				if a := r.get("/"); a.body != "ok" || a.Header["X-Hop"] != nil || a.Header["X-Kept"] == nil {
+					t.Errorf("got %q, %v", a.body, a.Header)
+				}
+			})
+		})
+	}
+}
+
 func TestTrailersOfResponses(t *testing.T) {
 	addr := serveRaw(t, func(c net.Conn, _ *bufio.Reader) {
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Declared\r\n\r\n5\r\nhello\r\n0\r\n"+

@@ -286,6 +286,28 @@ func TestExpectContinue(t *testing.T) {
 			}
 		})
 	})
+	t.Run("by clients of HTTP/2 to the end", func(t *testing.T) {
+		for _, p := range []route.Protocol{route.HTTP, route.H2C} {
+			asked := make(chan bool, 1)
+			addr := serveBackend(t, p, func(w http.ResponseWriter, r *http.Request) { accept(w, r) })
+			for _, m := range []mode{h2, h2c} {
+				r := newRig(t, m, one(service("web", p), addr))
+				r.client.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
+				for path, want := range map[string]bool{"/accept": true, "/refuse": false} {
+					req := r.request(http.MethodPost, path, strings.NewReader("body"))
+					req.Header.Set("Expect", "100-continue")
+					trace := &httptrace.ClientTrace{Got100Continue: func() { asked <- true }}
+					res := r.do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+					if got := len(asked) > 0; got != want || (res.StatusCode == 200) != want {
+						t.Errorf("%s, %v %s: got %d %q; asked for the body: %v", p, m.name, path, res.StatusCode, res.body, got)
+					}
+					for len(asked) > 0 {
+						<-asked
+					}
+				}
+			}
+		}
+	})
 	t.Run("when Fairlead answers", func(t *testing.T) {
 		w := one(service("web", route.HTTP), addr)
 		w.rules[0].Match.Path.Value = "/only"
