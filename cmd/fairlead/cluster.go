@@ -107,6 +107,7 @@ type liveCluster struct {
 	log       *slog.Logger
 	lead      bool
 	namespace string
+	compile   compile.Options
 	status    *status.Writer
 	provision *provision.Writer
 	acme      *acmestore.Store // with issuer: what replicas share
@@ -119,7 +120,7 @@ type liveCluster struct {
 }
 
 // openCluster connects to the cluster; nothing is read before start.
-func openCluster(c clusterFlags, acme *acmeConfig, log *slog.Logger) (*liveCluster, error) {
+func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, log *slog.Logger) (*liveCluster, error) {
 	config, err := watch.LoadConfig(c.kubeconfig, "")
 	if err != nil {
 		return nil, err
@@ -139,7 +140,7 @@ func openCluster(c clusterFlags, acme *acmeConfig, log *slog.Logger) (*liveClust
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	l := &liveCluster{
-		Cluster: cluster, log: log, lead: c.leaderElection, namespace: c.namespace,
+		Cluster: cluster, log: log, lead: c.leaderElection, namespace: c.namespace, compile: opt,
 		status:    status.New(status.Options{Kubernetes: clients, Gateway: gateway, Events: true, Log: log}),
 		provision: provision.New(provision.Options{Kubernetes: clients, Gateway: gateway, Log: log}),
 	}
@@ -173,12 +174,24 @@ func (l *liveCluster) order(acme *acmeConfig, clients kubernetes.Interface) erro
 	return err
 }
 
-// Start reads the whole cluster for the first time, and follows it from then on.
+// configMapsWithin is how long the start waits for the ConfigMaps that objects refer to.
+const configMapsWithin = 5 * time.Second
+
+// Start reads the whole cluster for the first time, and follows it from then on. It waits for the ConfigMaps that are read by name, too: what depends on them
+// must not fail for a moment after each start.
 func (l *liveCluster) Start(ctx context.Context) error {
 	if l.issuer != nil {
 		l.wg.Go(func() { l.acme.WatchChallenges(ctx, l.issuer.Challenges().Learn) })
 	}
-	return l.Cluster.Start(ctx)
+	if err := l.Cluster.Start(ctx); err != nil {
+		return err
+	}
+	snap, _ := l.Read()
+	l.WantConfigMaps(compile.Compile(snap, l.compile).ConfigMaps)
+	ctx, cancel := context.WithTimeout(ctx, configMapsWithin)
+	defer cancel()
+	l.AwaitConfigMaps(ctx)
+	return nil
 }
 
 // Close ends what Start has started.
@@ -205,6 +218,7 @@ func (l *liveCluster) Read() (*object.Snapshot, []manifest.Issue) {
 
 // installed is told what is being served from now on. The writers keep the newest, and write it when this process leads.
 func (l *liveCluster) installed(snapshot *object.Snapshot, result compile.Result) {
+	l.WantConfigMaps(result.ConfigMaps)
 	l.provision.Offer(result.Infrastructure)
 	l.status.Offer(snapshot, result.Status, result.Problems)
 }
@@ -246,7 +260,7 @@ func serveCluster(ctx context.Context, o serveOptions, set settings, out, errOut
 	log := newLogger(o, errOut)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	live, err := openCluster(o.cluster, &set.config.ACME, log)
+	live, err := openCluster(o.cluster, set.compile, &set.config.ACME, log)
 	if err != nil {
 		return err
 	}

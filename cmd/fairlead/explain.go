@@ -189,6 +189,9 @@ func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rul
 		default:
 			endpoints := compile.Endpoints(snap, opt, []route.PoolKey{b.Pool.Key})[b.Pool.Key]
 			say("backend %s with weight %d%s: %s\n", b.Pool.Key, b.Weight, policyText(b.Pool.Policy), endpointsText(endpoints))
+			if b.Pool.TLS != nil {
+				say("  by TLS: %s\n", b.Pool.TLS)
+			}
 			served = served || b.Weight > 0 && len(endpoints) > 0
 		}
 	}

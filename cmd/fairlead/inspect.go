@@ -213,6 +213,7 @@ func statuses(s compile.Status) []objectStatus {
 	out = appendStatuses(out, "Gateway", s.Gateways)
 	out = appendStatuses(out, "ListenerSet", s.ListenerSets)
 	out = appendStatuses(out, "HTTPRoute", s.HTTPRoutes)
+	out = appendStatuses(out, "BackendTLSPolicy", s.BackendTLSPolicies)
 	return appendStatuses(out, "Ingress", s.Ingresses)
 }
 

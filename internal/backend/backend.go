@@ -130,8 +130,8 @@ func New(opt Options) *Set {
 	return s
 }
 
-// Install makes the pools of a table the pools of the set. A pool that the set has keeps its endpoints, their health and their connections; if its protocol has
-// changed, it begins anew with the same endpoints. A new pool has no endpoints until Update.
+// Install makes the pools of a table the pools of the set. A pool that the set has keeps its endpoints, their health and their connections; if its protocol or
+// what it demands of TLS has changed, it begins anew with the same endpoints. Of two pools with the same key the first counts. A new pool has no endpoints until Update.
 //
 // A pool that is not named any more is retired: its requests finish, then its connections are closed. Whoever still holds it, because of an older table, can go
 // on using it. A retired pool that is named again before its last request has ended has kept its state.
@@ -143,6 +143,9 @@ func (s *Set) Install(pools []*route.Pool) {
 	}
 	named := make(map[route.PoolKey]bool, len(pools))
 	for _, want := range pools {
+		if named[want.Key] {
+			continue
+		}
 		named[want.Key] = true
 		if p := s.pools[want.Key]; p != nil {
 			p.revive(want)

@@ -59,6 +59,9 @@ type Attempt struct {
 // body has.
 func (p *Pool) Do(req *http.Request, a *Attempt) (*http.Response, error) {
 	x := exchange{pool: p, req: req, attempt: a, start: p.set.now(), body: newSource(req)}
+	if why := p.list.Load().refused; why != nil {
+		return nil, x.giveUp(&Error{Reason: route.BackendConnectFailed, Err: why})
+	}
 	x.safe = x.body == nil && isSafe(req)
 	x.wish = p.wishFor(req, a, x.safe)
 	for {

@@ -21,6 +21,7 @@ type endpoint struct {
 	address  string
 	dns      bool
 	protocol route.Protocol
+	verify   *verification
 	hash     uint64 // another in each process
 	stable   uint64 // the same in all replicas
 	name     name   // see Pool.nameOf
@@ -48,8 +49,12 @@ type endpoint struct {
 	upgrades atomic.Pointer[http.Transport] // HTTP/1.1 only, for requests that HTTP/2 cannot carry; written with mu held
 }
 
-func newEndpoint(p *Pool, info route.Endpoint, protocol route.Protocol) *endpoint {
-	e := &endpoint{pool: p, address: info.Address, dns: info.DNS, protocol: protocol, hash: maphash.String(p.set.seed, info.Address), stable: p.keys.Load().hasher.text(info.Address)}
+// newEndpoint makes an endpoint that is spoken to as its pool says. The caller holds pool.mu.
+func newEndpoint(p *Pool, info route.Endpoint) *endpoint {
+	e := &endpoint{
+		pool: p, address: info.Address, dns: info.DNS, protocol: p.protocol, verify: p.verify,
+		hash: maphash.String(p.set.seed, info.Address), stable: p.keys.Load().hasher.text(info.Address),
+	}
 	e.describe(info)
 	return e
 }
@@ -101,7 +106,7 @@ func (e *endpoint) leave() {
 
 // lastOnce returns an endpoint that serves one request in place of one that has gone, and closes its connection after it.
 func (e *endpoint) lastOnce() *endpoint {
-	again := &endpoint{pool: e.pool, address: e.address, dns: e.dns, protocol: e.protocol, hash: e.hash}
+	again := &endpoint{pool: e.pool, address: e.address, dns: e.dns, protocol: e.protocol, verify: e.verify, hash: e.hash}
 	again.inFlight.Add(1)
 	e.pool.traffic.begin(again.hash)
 	again.gone.Store(true)
@@ -190,7 +195,9 @@ func (e *endpoint) newTransport(http2 bool) *http.Transport {
 }
 
 // secure reports whether the endpoint is spoken to over TLS.
-func (e *endpoint) secure() bool { return e.protocol == route.HTTPS || e.protocol == route.WSS }
+func (e *endpoint) secure() bool {
+	return e.protocol == route.HTTPS || e.protocol == route.WSS || e.verify != nil
+}
 
 // conn is a connection to an endpoint, which knows of it until it is closed.
 type conn struct {
@@ -301,18 +308,13 @@ func (e *endpoint) track(raw net.Conn) (*conn, error) {
 }
 
 // dialTLS returns a function that connects to the endpoint with TLS and offers the given protocols.
-//
-// The certificate is not verified. A Service whose port says appProtocol: https tells that its pods speak TLS, but nobody has said which name or which authority
-// their certificate should have, and pods usually have one that they made themselves. What it gives is what it gives in all proxies that do this: the traffic
-// cannot be read by somebody who only listens. The server name that is asked for is the host of the request.
 func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, string) (net.Conn, error) {
-	config := &tls.Config{
-		InsecureSkipVerify: true, // #nosec G402 -- see above
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         protocols,
-		ClientSessionCache: tls.NewLRUClientSessionCache(8),
-	}
+	config := e.verify.config()
+	config.NextProtos = protocols
 	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		if err := e.verify.refusal(); err != nil {
+			return nil, &connectError{e.address, err}
+		}
 		start := e.pool.set.now()
 		base, err := e.dial(ctx)
 		if err != nil {
@@ -321,7 +323,9 @@ func (e *endpoint) dialTLS(protocols ...string) func(context.Context, string, st
 		base.receiver.records = &records{}
 		e.boundNames()
 		config := config.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(addr)
+		if config.ServerName == "" {
+			config.ServerName, _, _ = net.SplitHostPort(addr)
+		}
 		c := tls.Client(base, config)
 		if err := e.handshake(ctx, c); err != nil {
 			_ = base.Close()

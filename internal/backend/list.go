@@ -22,6 +22,8 @@ type list struct {
 	hasher hasher
 	next   picker // the algorithm of the policy
 	names  func() map[name]*endpoint
+	// refused says why none of them may be connected to; nil when they may.
+	refused error
 }
 
 // emptyList returns a list without endpoints.

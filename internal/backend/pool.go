@@ -33,6 +33,7 @@ type Pool struct {
 
 	mu        sync.Mutex // held by whoever changes the endpoints or their health
 	protocol  route.Protocol
+	verify    *verification
 	policy    route.Policy
 	secret    string
 	places    *maglev
@@ -43,7 +44,10 @@ type Pool struct {
 const never = time.Duration(math.MaxInt64)
 
 func newPool(s *Set, from *route.Pool) *Pool {
-	p := &Pool{set: s, key: from.Key, protocol: from.Protocol, policy: from.Policy, secret: from.Secret, endpoints: map[string]*endpoint{}}
+	p := &Pool{
+		set: s, key: from.Key, protocol: from.Protocol, verify: newVerification(from.TLS), policy: from.Policy, secret: from.Secret,
+		endpoints: map[string]*endpoint{},
+	}
 	p.keys.Store(p.newKeys())
 	p.cursor.Store(rand.Uint64() >> 1) // #nosec G404 -- replicas begin at different places; nobody gains from guessing which
 	p.budget = budget{saved: firstSaved, at: s.now()}
@@ -69,7 +73,7 @@ func (p *Pool) update(eps []route.Endpoint) {
 		}
 		e := old[ep.Address]
 		if e == nil || e.dns != ep.DNS {
-			e = newEndpoint(p, ep, p.protocol)
+			e = newEndpoint(p, ep)
 			added = append(added, e)
 		} else if e.info != ep {
 			e.describe(ep)
@@ -112,6 +116,7 @@ func (p *Pool) rebuild(all []*endpoint) {
 			p.startWarming(e)
 		}
 	}
+	l.refused = p.verify.refusal()
 	p.list.Store(l)
 	p.schedule(l)
 	if hook := p.set.opt.Hooks.Endpoints; hook != nil {
@@ -134,18 +139,18 @@ func (p *Pool) revive(want *route.Pool) {
 	p.retired.Store(false)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.protocol == want.Protocol && p.secret == want.Secret {
+	if p.protocol == want.Protocol && p.secret == want.Secret && p.verify.is(want.TLS) {
 		if p.policy != want.Policy {
 			p.policy = want.Policy
 			p.rebuild(p.list.Load().all)
 		}
 		return
 	}
-	p.protocol, p.policy, p.secret = want.Protocol, want.Policy, want.Secret
+	p.protocol, p.policy, p.secret, p.verify = want.Protocol, want.Policy, want.Secret, newVerification(want.TLS)
 	p.keys.Store(p.newKeys())
 	all := slices.Clone(p.list.Load().all)
 	for i, e := range all {
-		all[i] = newEndpoint(p, e.info, want.Protocol)
+		all[i] = newEndpoint(p, e.info)
 		p.endpoints[e.address] = all[i]
 	}
 	p.replace(all)

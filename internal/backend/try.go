@@ -139,6 +139,9 @@ func (e *endpoint) target(host string) (scheme, to string) {
 	if !e.secure() {
 		return "http", e.address
 	}
+	if e.verify != nil {
+		return "https", e.verify.ServerName // whatever the client calls it, so that all requests can share connections
+	}
 	name, err := route.NormalizeHost(host)
 	if err != nil {
 		name = e.address

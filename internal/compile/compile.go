@@ -84,6 +84,8 @@ type Result struct {
 	Problems     []Problem // sorted
 	// Infrastructure is what should exist in the cluster for the Gateways to be reached; nothing without Options.Cluster.
 	Infrastructure Infrastructure
+	// ConfigMaps are those that objects refer to and that were looked at, whether they exist or not; sorted. No others matter to the result.
+	ConfigMaps []object.Key
 }
 
 // compiler holds what one call of Compile reads and what its files write. Each field below is written by one file only, named beside it.
@@ -91,15 +93,17 @@ type compiler struct {
 	in  *object.Snapshot
 	opt Options
 
-	problems problems                               // problem.go
-	grants   map[string][]*gatewayv1.ReferenceGrant // grant.go
-	pairs    map[object.Key]parsedPair              // tls.go
-	pools    map[route.PoolKey]*route.Pool          // service.go
-	tables   map[route.Bind]*route.Port             // port.go
-	certs    []route.Certificate                    // listener.go, ingresstls.go
-	orders   map[object.Key]*order                  // acme.go
-	rejected []route.Rejected                       // attach.go, ingress.go
-	status   Status                                 // status.go
+	problems    problems                               // problem.go
+	grants      map[string][]*gatewayv1.ReferenceGrant // grant.go
+	pairs       map[object.Key]parsedPair              // tls.go
+	authorities map[object.Key]parsedAuthorities       // authority.go
+	policies    map[policyTarget][]*backendPolicy      // backendtls.go; the one in force first
+	pools       map[route.PoolKey]*route.Pool          // service.go
+	tables      map[route.Bind]*route.Port             // port.go
+	certs       []route.Certificate                    // listener.go, ingresstls.go
+	orders      map[object.Key]*order                  // acme.go
+	rejected    []route.Rejected                       // attach.go, ingress.go
+	status      Status                                 // status.go
 
 	infrastructure Infrastructure    // infrastructure.go
 	ourServices    []*corev1.Service // infrastructure.go: made by this installation, by name
@@ -113,7 +117,8 @@ func Compile(in *object.Snapshot, opt Options) Result {
 		pools:  map[route.PoolKey]*route.Pool{},
 		tables: map[route.Bind]*route.Port{},
 	}
-	c.gateways()  // gateway.go: classes, listeners, attachment, HTTPRoutes
-	c.ingresses() // ingress.go
+	c.backendPolicies() // backendtls.go
+	c.gateways()        // gateway.go: classes, listeners, attachment, HTTPRoutes
+	c.ingresses()       // ingress.go
 	return c.result()
 }

@@ -8,6 +8,8 @@ import (
 
 // supportedFeatures are the features of Gateway API that are implemented, by the names of its conformance tests, in alphabetical order as the API wants them.
 var supportedFeatures = []gatewayv1.FeatureName{
+	"BackendTLSPolicy",
+	"BackendTLSPolicySANValidation",
 	"Gateway",
 	"GatewayAddressEmpty",
 	"GatewayHTTPListenerIsolation",

@@ -70,6 +70,8 @@ func mutateAll(random *rand.Rand, in *object.Snapshot) {
 	mutateMap(random, in.ListenerSets)
 	mutateMap(random, in.HTTPRoutes)
 	mutateMap(random, in.ReferenceGrants)
+	mutateMap(random, in.BackendTLSPolicies)
+	mutateMap(random, in.ConfigMaps)
 	mutateMap(random, in.Services)
 	mutateMap(random, in.Secrets)
 	mutateMap(random, in.Namespaces)
@@ -314,6 +316,14 @@ func checkConditions(t *testing.T, in *object.Snapshot, s Status) {
 		check("ListenerSet "+key.String(), generation, status.Conditions)
 		for _, l := range status.Listeners {
 			check("listener "+string(l.Name), generation, l.Conditions)
+		}
+	}
+	for key, status := range s.BackendTLSPolicies {
+		if n := len(status.Ancestors); n == 0 || n > 16 {
+			t.Errorf("BackendTLSPolicy %s: %d ancestors", key, n)
+		}
+		for _, a := range status.Ancestors {
+			check("BackendTLSPolicy "+key.String(), in.BackendTLSPolicies[key].Generation, a.Conditions)
 		}
 	}
 	for key, status := range s.HTTPRoutes {

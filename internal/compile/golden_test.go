@@ -327,6 +327,11 @@ func outcome(p *route.Port, req *route.Request) string {
 			return fmt.Sprintf("%d %s%s", redirect.Status, location(p, l, r, redirect, req), source)
 		}
 	}
+	if len(r.Backends) == 1 && r.Backends[0].Pool != nil {
+		if t := r.Backends[0].Pool.TLS; t != nil && t.Broken != "" {
+			return fmt.Sprintf("502 %s (%s)%s", route.BackendConnectFailed, t.Broken, source)
+		}
+	}
 	return l.Name + ": " + backendsOf(r) + source
 }
 

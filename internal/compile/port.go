@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 
@@ -38,6 +39,7 @@ func (c *compiler) result() Result {
 		Problems:     c.problems.sorted(),
 
 		Infrastructure: c.infrastructure,
+		ConfigMaps:     c.readConfigMaps(),
 	}
 }
 
@@ -46,15 +48,25 @@ func usedPools(ports []*route.Port) []*route.Pool {
 	used := make(map[*route.Pool]bool)
 	for _, p := range ports {
 		for _, l := range p.Listeners {
-			for _, h := range l.Hosts {
-				for _, r := range h.Rules {
-					for i := range r.Backends {
-						used[r.Backends[i].Pool] = true
+			for pool := range poolsOf(l) {
+				used[pool] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(used))
+}
+
+// poolsOf yields the pools that the rules of a listener name, each once for every rule.
+func poolsOf(l *route.Listener) iter.Seq[*route.Pool] {
+	return func(yield func(*route.Pool) bool) {
+		for _, h := range l.Hosts {
+			for _, r := range h.Rules {
+				for i := range r.Backends {
+					if pool := r.Backends[i].Pool; pool != nil && !yield(pool) {
+						return
 					}
 				}
 			}
 		}
 	}
-	delete(used, nil)
-	return slices.Collect(maps.Keys(used))
 }

@@ -38,9 +38,18 @@ func (c *compiler) servicePool(ns, name string, port int32) (*route.Pool, *poolE
 	p, err := newPool(key, service, c.opt.AllowExternalName)
 	if err == nil {
 		p.Policy, p.Secret = c.policy(key, service), string(service.UID)
+		c.secure(p, nameOfPort(service, port))
 		c.pools[key] = p
 	}
 	return p, err
+}
+
+// nameOfPort returns the name of the port of a Service that has a number; "" if it has none.
+func nameOfPort(service *corev1.Service, port int32) string {
+	if i := findPort(service, port); i >= 0 {
+		return service.Spec.Ports[i].Name
+	}
+	return ""
 }
 
 func newPool(key route.PoolKey, service *corev1.Service, allowExternalName bool) (*route.Pool, *poolError) {

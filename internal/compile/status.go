@@ -21,7 +21,9 @@ type Status struct {
 	Gateways       map[object.Key]gatewayv1.GatewayStatus
 	ListenerSets   map[object.Key]gatewayv1.ListenerSetStatus
 	HTTPRoutes     map[object.Key]gatewayv1.HTTPRouteStatus
-	Ingresses      map[object.Key]networkingv1.IngressStatus
+	// BackendTLSPolicies hold our ancestors only, as routes hold our parents.
+	BackendTLSPolicies map[object.Key]gatewayv1.PolicyStatus
+	Ingresses          map[object.Key]networkingv1.IngressStatus
 }
 
 // set puts a value into a map that may not exist yet.
@@ -51,6 +53,11 @@ func (s Status) String() string {
 	for _, key := range sortedKeys(s.HTTPRoutes) {
 		for _, p := range s.HTTPRoutes[key].Parents {
 			writeLine(&b, fmt.Sprintf("HTTPRoute %s on %s", key, parentName(key.Namespace, p.ParentRef)), p.Conditions)
+		}
+	}
+	for _, key := range sortedKeys(s.BackendTLSPolicies) {
+		for _, a := range s.BackendTLSPolicies[key].Ancestors {
+			writeLine(&b, fmt.Sprintf("%s %s for %s", backendTLSKind, key, parentName(key.Namespace, a.AncestorRef)), a.Conditions)
 		}
 	}
 	for _, key := range sortedKeys(s.Ingresses) {

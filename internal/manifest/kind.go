@@ -42,6 +42,7 @@ const (
 	kindListenerSet    = "ListenerSet"
 	kindHTTPRoute      = "HTTPRoute"
 	kindReferenceGrant = "ReferenceGrant"
+	kindBackendTLS     = "BackendTLSPolicy"
 )
 
 var kinds = []*kind{
@@ -57,6 +58,7 @@ var kinds = []*kind{
 	{kindListenerSet, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.ListenerSet{} }},
 	{kindHTTPRoute, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.HTTPRoute{} }},
 	{kindReferenceGrant, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.ReferenceGrant{} }},
+	{kindBackendTLS, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }},
 }
 
 // silent are kinds of the groups read here that Fairlead has no use for. A folder may hold them; nothing is said about them.
@@ -67,12 +69,11 @@ var silent = []string{
 
 // unserved are kinds that ask for something to be served which is not, so that their author is told. The value says what to do.
 var unserved = map[string]string{
-	"Endpoints":        "write an EndpointSlice",
-	"GRPCRoute":        "it has no effect",
-	"TLSRoute":         "it has no effect",
-	"TCPRoute":         "it has no effect",
-	"UDPRoute":         "it has no effect",
-	"BackendTLSPolicy": "it has no effect",
+	"Endpoints": "write an EndpointSlice",
+	"GRPCRoute": "it has no effect",
+	"TLSRoute":  "it has no effect",
+	"TCPRoute":  "it has no effect",
+	"UDPRoute":  "it has no effect",
 }
 
 // groups are the API groups of the kinds, and those where older versions of them lived.

@@ -36,19 +36,20 @@ func (r *reader) assemble() {
 	n := len(r.held)
 	b := &builder{
 		snap: &object.Snapshot{
-			Namespaces:      map[string]*corev1.Namespace{},
-			Services:        map[object.Key]*corev1.Service{},
-			Secrets:         map[object.Key]*corev1.Secret{},
-			ConfigMaps:      map[object.Key]*corev1.ConfigMap{},
-			IngressClasses:  map[string]*networkingv1.IngressClass{},
-			Ingresses:       map[object.Key]*networkingv1.Ingress{},
-			GatewayClasses:  map[string]*gatewayv1.GatewayClass{},
-			Gateways:        map[object.Key]*gatewayv1.Gateway{},
-			ListenerSets:    map[object.Key]*gatewayv1.ListenerSet{},
-			HTTPRoutes:      map[object.Key]*gatewayv1.HTTPRoute{},
-			ReferenceGrants: map[object.Key]*gatewayv1.ReferenceGrant{},
-			EndpointSlices:  map[object.Key][]*discoveryv1.EndpointSlice{},
-			Origins:         make(map[object.Ref]string, n),
+			Namespaces:         map[string]*corev1.Namespace{},
+			Services:           map[object.Key]*corev1.Service{},
+			Secrets:            map[object.Key]*corev1.Secret{},
+			ConfigMaps:         map[object.Key]*corev1.ConfigMap{},
+			IngressClasses:     map[string]*networkingv1.IngressClass{},
+			Ingresses:          map[object.Key]*networkingv1.Ingress{},
+			GatewayClasses:     map[string]*gatewayv1.GatewayClass{},
+			Gateways:           map[object.Key]*gatewayv1.Gateway{},
+			ListenerSets:       map[object.Key]*gatewayv1.ListenerSet{},
+			HTTPRoutes:         map[object.Key]*gatewayv1.HTTPRoute{},
+			ReferenceGrants:    map[object.Key]*gatewayv1.ReferenceGrant{},
+			BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
+			EndpointSlices:     map[object.Key][]*discoveryv1.EndpointSlice{},
+			Origins:            make(map[object.Ref]string, n),
 		},
 		held:    make(map[object.Ref]placed, n),
 		before:  r.held,
@@ -144,6 +145,8 @@ func (b *builder) put(p placed) {
 		s.HTTPRoutes[key] = o
 	case *gatewayv1.ReferenceGrant:
 		s.ReferenceGrants[key] = o
+	case *gatewayv1.BackendTLSPolicy:
+		s.BackendTLSPolicies[key] = o
 	case *discoveryv1.EndpointSlice:
 		if name := o.Labels[discoveryv1.LabelServiceName]; name != "" {
 			of := object.Key{Namespace: key.Namespace, Name: name}

@@ -70,6 +70,8 @@ type Snapshot struct {
 	HTTPRoutes      map[Key]*gatewayv1.HTTPRoute
 	ReferenceGrants map[Key]*gatewayv1.ReferenceGrant
 
+	BackendTLSPolicies map[Key]*gatewayv1.BackendTLSPolicy
+
 	// EndpointSlices holds the slices of each Service, by the Service's key (the label kubernetes.io/service-name), sorted by name.
 	EndpointSlices map[Key][]*discoveryv1.EndpointSlice
 
@@ -113,7 +115,8 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool {
 		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
-		sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets)
+		sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
+		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies)
 }
 
 // sameObjects reports whether two maps hold the very same objects. A source shares the map of a kind in which nothing changed, and that takes no look inside.

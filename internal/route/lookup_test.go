@@ -505,7 +505,7 @@ func TestNewTableJoins(t *testing.T) {
 	}
 	l := &Listener{Name: "b", Hosts: []*Host{h("/a"), {Name: "b"}, h("/b")}}
 	p := &Port{Listeners: []*Listener{{Name: "c"}, l, {Name: "a"}, {Name: "z", LastResort: true}, {Name: "y", LastResort: true}}}
-	pools := []*Pool{{Key: PoolKey{"ns", "b", 80}}, {Key: PoolKey{"ns", "a", 80}}, {Key: PoolKey{"ns", "b", 80}}}
+	pools := []*Pool{{Key: PoolKey{Namespace: "ns", Service: "b", Port: 80}}, {Key: PoolKey{Namespace: "ns", Service: "a", Port: 80}}, {Key: PoolKey{Namespace: "ns", Service: "b", Port: 80}}}
 	table := NewTable([]*Port{p}, pools, nil)
 	if len(l.Hosts) != 2 || len(l.Hosts[0].Rules) != 2 {
 		t.Errorf("hosts of one name are not joined: %v", l.Hosts)

@@ -78,12 +78,13 @@ func (b Bind) Compare(o Bind) int {
 	return cmp.Or(cmp.Compare(b.Address, o.Address), cmp.Compare(b.Port, o.Port))
 }
 
-// Compare orders pools by namespace, Service and port.
+// Compare orders pools by namespace, Service, port and variant.
 func (k PoolKey) Compare(o PoolKey) int {
 	return cmp.Or(
 		cmp.Compare(k.Namespace, o.Namespace),
 		cmp.Compare(k.Service, o.Service),
 		cmp.Compare(k.Port, o.Port),
+		cmp.Compare(k.Variant, o.Variant),
 	)
 }
 

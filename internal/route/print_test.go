@@ -10,8 +10,8 @@ import (
 )
 
 func TestTableString(t *testing.T) {
-	web := &Pool{Key: PoolKey{"shop", "web", 80}, Protocol: HTTP, Source: Source{Kind: "Service", Namespace: "shop", Name: "web"}}
-	canary := &Pool{Key: PoolKey{"shop", "canary", 80}, Protocol: H2C, Source: Source{Kind: "Service", Namespace: "shop", Name: "canary"}}
+	web := &Pool{Key: PoolKey{Namespace: "shop", Service: "web", Port: 80}, Protocol: HTTP, Source: Source{Kind: "Service", Namespace: "shop", Name: "web"}}
+	canary := &Pool{Key: PoolKey{Namespace: "shop", Service: "canary", Port: 80}, Protocol: H2C, Source: Source{Kind: "Service", Namespace: "shop", Name: "canary"}}
 	rule := func(kind, name, field string, m Match) *Rule {
 		return &Rule{Match: m, Source: Source{kind, "shop", name, field}}
 	}
@@ -92,7 +92,8 @@ func TestStrings(t *testing.T) {
 		{"bind", Bind{"", 8080}.String(), ":8080"},
 		{"bind with an address", Bind{"127.0.0.2", 80}.String(), "127.0.0.2:80"},
 		{"bind with an IPv6 address", Bind{"::1", 80}.String(), "[::1]:80"},
-		{"pool", PoolKey{"ns", "svc", 80}.String(), "ns/svc:80"},
+		{"pool", PoolKey{Namespace: "ns", Service: "svc", Port: 80}.String(), "ns/svc:80"},
+		{"variant of a pool", PoolKey{Namespace: "ns", Service: "svc", Port: 80, Variant: "infra/gw"}.String(), "ns/svc:80@infra/gw"},
 		{"source", Source{"HTTPRoute", "ns", "r", "spec.rules[0]"}.String(), "HTTPRoute ns/r spec.rules[0]"},
 		{"source without a field", Source{Kind: "Service", Namespace: "ns", Name: "s"}.String(), "Service ns/s"},
 		{"source without a namespace", Source{Kind: "GatewayClass", Name: "c"}.String(), "GatewayClass c"},
@@ -123,7 +124,7 @@ func FuzzRuleString(f *testing.F) {
 		rule := &Rule{
 			Match:    Match{Path: PathMatch{Value: s}, Method: "M" + s, Headers: []ValueMatch{{Name: s, Value: s}}, Query: []ValueMatch{{Name: s, Value: s}}},
 			Filters:  []Filter{&Rewrite{Hostname: "h" + s, Path: &PathChange{Full: &s}}, &ResponseHeaders{HeaderChange{Remove: []string{s}, Add: []Header{{s, s}}}}},
-			Backends: []WeightedPool{{Pool: &Pool{Key: PoolKey{s, s, 1}}}, {Fault: &Fault{500, Reason(s), s}}},
+			Backends: []WeightedPool{{Pool: &Pool{Key: PoolKey{s, s, 1, ""}}}, {Fault: &Fault{500, Reason(s), s}}},
 			Source:   Source{"HTTPRoute", s, s, s},
 		}
 		table := oneListener(&Listener{Name: s, Hostname: "*." + s, Hosts: []*Host{{Name: "a" + s, Rules: []*Rule{rule}}}, Source: Source{"Gateway", "n", "g", s}})

@@ -176,17 +176,21 @@ type WeightedPool struct {
 	Source Source
 }
 
-// PoolKey identifies a pool: one port of one Service. What must survive a new table (balancer, health, connections) is kept by this key.
+// PoolKey identifies a pool: one port of one Service, in one variant. What must survive a new table (balancer, health, connections) is kept by this key.
 type PoolKey struct {
 	Namespace string
 	Service   string
 	Port      int32 // the Service's port number
+	// Variant tells pools of the same endpoints apart that are spoken to in different ways: under the name of a Gateway that has a client certificate of its
+	// own. "" is the usual one.
+	Variant string
 }
 
 // Pool is a set of endpoints that serve the same thing, and how to speak to them. The endpoints themselves are not part of the table: they change far more often.
 type Pool struct {
 	Key      PoolKey
 	Protocol Protocol
+	TLS      *PoolTLS // nil: endpoints are not verified
 	Policy   Policy
 	// Secret is something that all replicas know and clients do not, such as the UID of the Service. It is never printed.
 	Secret string

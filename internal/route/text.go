@@ -12,9 +12,13 @@ import (
 // String returns address:port, such as ":8080", "127.0.0.2:80" or "[::1]:80".
 func (b Bind) String() string { return net.JoinHostPort(b.Address, strconv.Itoa(int(b.Port))) }
 
-// String returns "namespace/service:port".
+// String returns "namespace/service:port", with "@variant" behind it if there is one.
 func (k PoolKey) String() string {
-	return k.Namespace + "/" + k.Service + ":" + strconv.Itoa(int(k.Port))
+	text := k.Namespace + "/" + k.Service + ":" + strconv.Itoa(int(k.Port))
+	if k.Variant != "" {
+		text += "@" + k.Variant
+	}
+	return text
 }
 
 // MarshalText returns the key as String does, so that it is one word in JSON.

@@ -47,11 +47,12 @@ type call struct{ method, path, body string }
 
 // Where the API server has the kinds.
 var roots = map[string]string{
-	"GatewayClass": "/apis/gateway.networking.k8s.io/v1/%sgatewayclasses/%s",
-	"Gateway":      "/apis/gateway.networking.k8s.io/v1/%sgateways/%s",
-	"ListenerSet":  "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
-	"HTTPRoute":    "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
-	"Ingress":      "/apis/networking.k8s.io/v1/%singresses/%s",
+	"GatewayClass":     "/apis/gateway.networking.k8s.io/v1/%sgatewayclasses/%s",
+	"Gateway":          "/apis/gateway.networking.k8s.io/v1/%sgateways/%s",
+	"BackendTLSPolicy": "/apis/gateway.networking.k8s.io/v1/%sbackendtlspolicies/%s",
+	"ListenerSet":      "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
+	"HTTPRoute":        "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
+	"Ingress":          "/apis/networking.k8s.io/v1/%singresses/%s",
 }
 
 func pathOf(ref object.Ref) string {
@@ -162,7 +163,8 @@ func (a *api) snapshot() *object.Snapshot {
 	defer a.mu.Unlock()
 	s := &object.Snapshot{
 		GatewayClasses: map[string]*gatewayv1.GatewayClass{}, Gateways: map[object.Key]*gatewayv1.Gateway{},
-		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
+		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
+		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
 	}
 	for _, o := range a.objects {
 		switch text := asJSON(o); o["kind"] {
@@ -172,6 +174,9 @@ func (a *api) snapshot() *object.Snapshot {
 		case "Gateway":
 			v := decode[gatewayv1.Gateway](text)
 			s.Gateways[object.KeyOf(v)] = v
+		case "BackendTLSPolicy":
+			v := decode[gatewayv1.BackendTLSPolicy](text)
+			s.BackendTLSPolicies[object.KeyOf(v)] = v
 		case "ListenerSet":
 			v := decode[gatewayv1.ListenerSet](text)
 			s.ListenerSets[object.KeyOf(v)] = v
@@ -333,7 +338,7 @@ func valid(v any) error {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
-			limit := map[string]int{"parents": 32, "conditions": 8, "listeners": 64}[name]
+			limit := map[string]int{"parents": 32, "ancestors": 16, "conditions": 8, "listeners": 64}[name]
 			if list, ok := v[name].([]any); ok && limit > 0 && len(list) > limit {
 				return fmt.Errorf("%s: too many: %d", name, len(list))
 			}

@@ -106,6 +106,8 @@ func (a *api) object(ref object.Ref) metav1.Object {
 		return s.GatewayClasses[ref.Name]
 	case "Gateway":
 		return s.Gateways[ref.Key()]
+	case "BackendTLSPolicy":
+		return s.BackendTLSPolicies[ref.Key()]
 	case "ListenerSet":
 		return s.ListenerSets[ref.Key()]
 	case "HTTPRoute":
@@ -137,6 +139,37 @@ func TestListenerSet(t *testing.T) {
 		t.Errorf("another number of routes is more than a number: %v", c.ops)
 	}
 	a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"ListenerSet","metadata":{"namespace":"shop","name":"extra"},"spec":{}}`)
+	if c := apply(t, a, ref, want); c.whole == nil {
+		t.Errorf("a new status is written piece by piece: %v", c.ops)
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	const foreign = `{"ancestorRef":{"name":"a"},"conditions":[],"controllerName":"third.example/c","odd":1}`
+	mine := func(name string) string {
+		return `{"ancestorRef":{"name":"` + name + `"},"conditions":[],"controllerName":"` + ours + `"}`
+	}
+	a := newAPI(t)
+	ref := a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"BackendTLSPolicy","metadata":{"namespace":"shop","name":"p"},"spec":{},"status":{"ancestors":[` +
+		mine("gone") + "," + foreign + "," + mine("a") + `]}}`)
+	want := gatewayv1.PolicyStatus{Ancestors: []gatewayv1.PolicyAncestorStatus{
+		{AncestorRef: gatewayv1.ParentReference{Name: "a"}, Conditions: []metav1.Condition{cond("Accepted=True Accepted I", metav1.Time{})}},
+		{AncestorRef: gatewayv1.ParentReference{Name: "b"}, Conditions: []metav1.Condition{cond("Accepted=True Accepted I", metav1.Time{})}},
+	}}
+	apply(t, a, ref, want)
+	if got := a.raw(ref, "ancestors", 0); got != foreign {
+		t.Errorf("the entry of somebody else is %s", got)
+	}
+	for i, name := range []string{`"a"`, `"b"`} {
+		if got := a.raw(ref, "ancestors", i+1, "ancestorRef", "name"); got != name || a.raw(ref, "ancestors", i+1, "conditions", 0, "type") != `"Accepted"` {
+			t.Errorf("entry %d is %s", i+1, a.raw(ref, "ancestors", i+1))
+		}
+	}
+	apply(t, a, ref, gatewayv1.PolicyStatus{})
+	if got := a.raw(ref, "ancestors"); got != "["+foreign+"]" {
+		t.Errorf("what is left is %s", got)
+	}
+	a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"BackendTLSPolicy","metadata":{"namespace":"shop","name":"p"},"spec":{}}`)
 	if c := apply(t, a, ref, want); c.whole == nil {
 		t.Errorf("a new status is written piece by piece: %v", c.ops)
 	}

@@ -80,6 +80,14 @@ func (w *Writer) allKinds() []*kind {
 			func(c *change, have *gatewayv1.HTTPRoute, want gatewayv1.HTTPRouteStatus) {
 				c.route(controller, have.Generation, have.Status.Parents, want.Parents)
 			}),
+		newKind("BackendTLSPolicy",
+			func(ns string) client[*gatewayv1.BackendTLSPolicy] { return gateway.GatewayV1().BackendTLSPolicies(ns) },
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.BackendTLSPolicy, gatewayv1.PolicyStatus] {
+				return all(s.BackendTLSPolicies, want.BackendTLSPolicies)
+			},
+			func(c *change, have *gatewayv1.BackendTLSPolicy, want gatewayv1.PolicyStatus) {
+				c.policy(controller, have.Generation, have.Status.Ancestors, want.Ancestors)
+			}),
 		newKind("Ingress",
 			func(ns string) client[*networkingv1.Ingress] { return kube.NetworkingV1().Ingresses(ns) },
 			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*networkingv1.Ingress, networkingv1.IngressStatus] {

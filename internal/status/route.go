@@ -6,17 +6,66 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// maxParents is how many parents the status of a route can hold, those of all controllers together.
-const maxParents = 32
+// verdicts is a list in a status with an entry for each object that another one is about, and in which each controller has entries of its own.
+type verdicts struct {
+	path    string                                    // of the list in the status
+	ref     string                                    // the field of an entry that names the object
+	limit   int                                       // how many the list can hold, those of all controllers together
+	types   []string                                  // of the conditions in an entry
+	tooMany string                                    // the code of the problem that there are more
+	list    func([]gatewayv1.RouteParentStatus) []any // the entries in the form that the API has for them
+}
 
-const parents = "/parents"
+// parents are the verdicts on a route, of any kind.
+var parents = verdicts{
+	path: "/parents", ref: "parentRef", limit: 32, types: parentTypes, tooMany: "TooManyParents",
+	list: func(entries []gatewayv1.RouteParentStatus) []any {
+		out := make([]any, len(entries))
+		for i := range entries {
+			out[i] = entries[i]
+		}
+		return out
+	},
+}
+
+// ancestors are the verdicts on a policy.
+var ancestors = verdicts{
+	path: "/ancestors", ref: "ancestorRef", limit: 16, types: ancestorTypes, tooMany: "TooManyAncestors",
+	list: func(entries []gatewayv1.RouteParentStatus) []any {
+		out := make([]any, len(entries))
+		for i, e := range entries {
+			out[i] = gatewayv1.PolicyAncestorStatus{AncestorRef: e.ParentRef, ControllerName: e.ControllerName, Conditions: e.Conditions}
+		}
+		return out
+	},
+}
 
 // route notes what turns the parents in the status of a route, which is of any kind and has the given generation, into want as far as they are the
-// controller's. Entries of other controllers stay as and where they are; only if they leave no room is there none for us.
+// controller's.
 func (c *change) route(controller gatewayv1.GatewayController, generation int64, have, want []gatewayv1.RouteParentStatus) {
+	c.verdicts(&parents, controller, generation, have, want)
+}
+
+// policy does for the ancestors in the status of a policy what route does for parents.
+func (c *change) policy(controller gatewayv1.GatewayController, generation int64, have, want []gatewayv1.PolicyAncestorStatus) {
+	c.verdicts(&ancestors, controller, generation, entriesOfPolicy(have), entriesOfPolicy(want))
+}
+
+// entriesOfPolicy are the entries of a policy's status as those of a route, which have the same fields under other names.
+func entriesOfPolicy(list []gatewayv1.PolicyAncestorStatus) []gatewayv1.RouteParentStatus {
+	out := make([]gatewayv1.RouteParentStatus, len(list))
+	for i, a := range list {
+		out[i] = gatewayv1.RouteParentStatus{ParentRef: a.AncestorRef, ControllerName: a.ControllerName, Conditions: a.Conditions}
+	}
+	return out
+}
+
+// verdicts notes what turns a list of verdicts into want as far as they are the controller's. Entries of other controllers stay as and where they are; only if
+// they leave no room is there none for us.
+func (c *change) verdicts(in *verdicts, controller gatewayv1.GatewayController, generation int64, have, want []gatewayv1.RouteParentStatus) {
 	if len(have) == 0 {
 		if len(want) > 0 {
-			c.whole = gatewayv1.RouteStatus{Parents: c.newParents(controller, c.fitting(want, maxParents))}
+			c.whole = map[string]any{in.path[1:]: in.list(c.newEntries(controller, c.fitting(in, want, in.limit)))}
 		}
 		return
 	}
@@ -32,7 +81,7 @@ func (c *change) route(controller gatewayv1.GatewayController, generation int64,
 			continue
 		}
 		kept |= 1 << j
-		c.parent(entry(parents, i), &have[i], &want[j], generation)
+		c.verdict(in, entry(in.path, i), &have[i], &want[j], generation)
 	}
 	var missing []gatewayv1.RouteParentStatus
 	for j := range want {
@@ -40,31 +89,31 @@ func (c *change) route(controller gatewayv1.GatewayController, generation int64,
 			missing = append(missing, want[j])
 		}
 	}
-	for _, p := range c.newParents(controller, c.fitting(missing, maxParents-len(have)+len(gone))) {
-		c.append(parents, p)
+	for _, p := range in.list(c.newEntries(controller, c.fitting(in, missing, in.limit-len(have)+len(gone)))) {
+		c.append(in.path, p)
 	}
-	c.remove(parents, gone)
+	c.remove(in.path, gone)
 }
 
-// fitting returns as many of the missing parents as there is room for.
-func (c *change) fitting(missing []gatewayv1.RouteParentStatus, room int) []gatewayv1.RouteParentStatus {
+// fitting returns as many of the missing entries as there is room for.
+func (c *change) fitting(in *verdicts, missing []gatewayv1.RouteParentStatus, room int) []gatewayv1.RouteParentStatus {
 	if room = max(room, 0); len(missing) > room {
-		c.complain(parents, "TooManyParents", "the status can hold %d parents, and other controllers take so many of them that %d of ours cannot be told there",
-			maxParents, len(missing)-room)
+		c.complain(in.path, in.tooMany, "the status can hold %d %s, and other controllers take so many of them that %d of ours cannot be told there",
+			in.limit, in.path[1:], len(missing)-room)
 		return missing[:room]
 	}
 	return missing
 }
 
-// parent notes what turns our entry for one parent, which is at path, into want.
-func (c *change) parent(path string, have, want *gatewayv1.RouteParentStatus, generation int64) {
+// verdict notes what turns our entry for one object, which is at path, into want.
+func (c *change) verdict(in *verdicts, path string, have, want *gatewayv1.RouteParentStatus, generation int64) {
 	if !verbatim(&have.ParentRef, &want.ParentRef) {
-		c.set(path+"/parentRef", want.ParentRef)
+		c.set(path+"/"+in.ref, want.ParentRef)
 	}
-	c.conditions(path+"/conditions", have.Conditions, want.Conditions, parentTypes, generation)
+	c.conditions(path+"/conditions", have.Conditions, want.Conditions, in.types, generation)
 }
 
-func (c *change) newParents(controller gatewayv1.GatewayController, want []gatewayv1.RouteParentStatus) []gatewayv1.RouteParentStatus {
+func (c *change) newEntries(controller gatewayv1.GatewayController, want []gatewayv1.RouteParentStatus) []gatewayv1.RouteParentStatus {
 	out := make([]gatewayv1.RouteParentStatus, len(want))
 	for i := range want {
 		out[i] = gatewayv1.RouteParentStatus{

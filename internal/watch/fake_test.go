@@ -62,7 +62,7 @@ func newFake(t testing.TB) *fakeAPI {
 	t.Helper()
 	return &fakeAPI{
 		version: 1, objects: map[string][]*stored{}, events: map[string][]fakeEvent{}, wake: make(chan struct{}), streaming: true,
-		served: map[string][]string{"v1": {"gatewayclasses", "gateways", "listenersets", "httproutes", "referencegrants"}, "v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"}},
+		served: map[string][]string{"v1": {"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "referencegrants"}, "v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"}},
 	}
 }
 
@@ -87,6 +87,8 @@ func pathOf(o metav1.Object) (path, kind string) {
 		return gatewayPath + "v1/gatewayclasses", "GatewayClass"
 	case *gatewayv1.Gateway:
 		return gatewayPath + "v1/gateways", "Gateway"
+	case *gatewayv1.BackendTLSPolicy:
+		return gatewayPath + "v1/backendtlspolicies", "BackendTLSPolicy"
 	case *gatewayv1.ListenerSet:
 		return gatewayPath + "v1/listenersets", "ListenerSet"
 	case *gatewayv1.HTTPRoute:
@@ -106,7 +108,7 @@ var watchedKinds = len(kindOf)
 
 var kindOf = map[string]string{
 	"namespaces": "Namespace", "services": "Service", "secrets": "Secret", "endpointslices": "EndpointSlice", "ingressclasses": "IngressClass",
-	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "listenersets": "ListenerSet", "referencegrants": "ReferenceGrant",
+	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
 }
 
 func apiVersion(path string) string {
@@ -662,7 +664,7 @@ func (a *fakeAPI) all() []string {
 				var o discoveryv1.EndpointSlice
 				_ = json.Unmarshal(s.raw, &o)
 				text = sliceText(&o)
-			case "services", "ingresses", "gateways", "listenersets", "httproutes", "gatewayclasses":
+			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "gatewayclasses":
 				text += " " + strconv.Itoa(s.version)
 			}
 			out = append(out, text)
@@ -698,6 +700,7 @@ func text(s *object.Snapshot) []string {
 	out = append(out, lines("ingresses", true, s.Ingresses)...)
 	out = append(out, lines("gatewayclasses", true, s.GatewayClasses)...)
 	out = append(out, lines("gateways", true, s.Gateways)...)
+	out = append(out, lines("backendtlspolicies", true, s.BackendTLSPolicies)...)
 	out = append(out, lines("listenersets", true, s.ListenerSets)...)
 	out = append(out, lines("httproutes", true, s.HTTPRoutes)...)
 	out = append(out, lines("referencegrants", false, s.ReferenceGrants)...)

@@ -17,6 +17,9 @@ const (
 	maxWanted    = 500 // objects of a kind that are asked for by name, again and again
 	maxAtOnce    = 4   // of them at a time
 	answerWithin = 10 * time.Second
+	// Of a kind that others wait for a few objects are asked for more often, because nothing else tells when they change.
+	fewWanted    = 50
+	refreshOfFew = 5 * time.Second
 )
 
 // fetcher reads objects by name.
@@ -30,9 +33,11 @@ type fetched[T metav1.Object] struct {
 	get        func(context.Context, object.Key) (T, error)
 	keep       func(T) bool // nil: every object
 	namespaces []string     // that may be read; none: all
+	urgent     bool         // see fewWanted
 	wake       chan struct{}
 
 	// Guarded by Cluster.mu.
+	news    chan struct{} // closed when there are answers
 	wanted  []object.Key
 	answers map[object.Key]answer[T]
 }
@@ -45,7 +50,7 @@ type answer[T any] struct {
 }
 
 func newFetched[T metav1.Object](c *Cluster, k *kind, on *layered[T], get func(context.Context, object.Key) (T, error)) *fetched[T] {
-	return &fetched[T]{c: c, kind: k, shelf: on, get: get, wake: make(chan struct{}, 1), answers: map[object.Key]answer[T]{}}
+	return &fetched[T]{c: c, kind: k, shelf: on, get: get, wake: make(chan struct{}, 1), news: make(chan struct{}), answers: map[object.Key]answer[T]{}}
 }
 
 func (f *fetched[T]) want(keys []object.Key) {
@@ -91,17 +96,46 @@ func (f *fetched[T]) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		f.store(f.ask(ctx, f.due()))
+		timer.Reset(f.interval())
+	}
+}
+
+// interval is how long an answer is good.
+func (f *fetched[T]) interval() time.Duration {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.urgent && len(f.wanted) <= fewWanted {
+		return min(refreshOfFew, f.c.opt.Refresh)
+	}
+	return f.c.opt.Refresh
+}
+
+// await waits until there is an answer for everything that is wanted, or ctx ends.
+func (f *fetched[T]) await(ctx context.Context) {
+	for {
+		f.c.mu.Lock()
+		news := f.news
+		missing := slices.ContainsFunc(f.wanted, func(k object.Key) bool { _, asked := f.answers[k]; return !asked && !f.shelf.has(k) })
+		f.c.mu.Unlock()
+		if !missing {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-news:
+		}
 	}
 }
 
 // due returns the names to ask for: wanted, not there by other means, and not answered lately.
 func (f *fetched[T]) due() []object.Key {
-	now := f.c.opt.Now()
+	now, good := f.c.opt.Now(), f.interval()
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
 	var out []object.Key
 	for _, key := range f.wanted {
-		if a, asked := f.answers[key]; !f.shelf.has(key) && (!asked || now.Sub(a.at) >= f.c.opt.Refresh) {
+		if a, asked := f.answers[key]; !f.shelf.has(key) && (!asked || now.Sub(a.at) >= good) {
 			out = append(out, key)
 		}
 	}
@@ -179,6 +213,8 @@ func (f *fetched[T]) store(answers map[object.Key]answer[T]) {
 		}
 	}
 	f.answers = next
+	close(f.news)
+	f.news = make(chan struct{})
 	same := func(a, b T) bool { return metav1.Object(a) == metav1.Object(b) }
 	if maps.EqualFunc(show, f.shelf.beneath, same) {
 		return

@@ -118,7 +118,7 @@ func TestWantOnlyWhatMayBeRead(t *testing.T) {
 func TestWantConfigMaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFake(t)
-		ca := &corev1.ConfigMap{ObjectMeta: meta("shop", "ca"), Data: map[string]string{"ca.crt": "x"}}
+		ca := &corev1.ConfigMap{ObjectMeta: meta("shop", "ca"), Data: map[string]string{"ca.crt": "x", "large": "y"}}
 		a.put(ca, &corev1.ConfigMap{ObjectMeta: meta("shop", "other")})
 		c := start(t, a, nil)
 		defer c.Close()
@@ -128,14 +128,14 @@ func TestWantConfigMaps(t *testing.T) {
 				t.Errorf("asked without being told: %s", r)
 			}
 		}
-		c.WantConfigMaps([]object.Key{{Namespace: "shop", Name: "ca"}})
-		synctest.Wait()
-		if got := c.Read().ConfigMaps; len(got) != 1 || got[object.KeyOf(ca)].Data["ca.crt"] != "x" {
+		c.WantConfigMaps([]object.Key{{Namespace: "shop", Name: "ca"}, {Namespace: "shop", Name: "missing"}})
+		c.AwaitConfigMaps(t.Context())
+		if got := c.Read().ConfigMaps; len(got) != 1 || got[object.KeyOf(ca)].Data["ca.crt"] != "x" || len(got[object.KeyOf(ca)].Data) != 1 {
 			t.Errorf("ConfigMaps: %v", got)
 		}
 		ca.Data = map[string]string{"ca.crt": "y"}
 		a.put(ca)
-		advance(time.Minute)
+		advance(refreshOfFew)
 		if got := c.Read().ConfigMaps; got[object.KeyOf(ca)].Data["ca.crt"] != "y" {
 			t.Errorf("ConfigMaps: %v", got)
 		}

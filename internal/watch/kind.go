@@ -157,7 +157,7 @@ func (c *Cluster) configMapKind() *kind {
 	c.configs = newFetched(c, k, shelf, func(ctx context.Context, key object.Key) (*corev1.ConfigMap, error) {
 		return api.ConfigMaps(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	})
-	c.configs.namespaces = c.opt.Namespaces
+	c.configs.namespaces, c.configs.urgent = c.opt.Namespaces, true
 	c.named = append(c.named, c.configs)
 	return k
 }
@@ -205,6 +205,12 @@ func (c *Cluster) gatewayKinds() []*kind {
 			name: "httproutes", role: routes, table: true, gateway: stable,
 			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.HTTPRoute { return &s.HTTPRoutes }),
 			open:  func(ns, _ string) client { return typed(&gatewayv1.HTTPRoute{}, api.HTTPRoutes(ns)) },
+		},
+		{
+			name: "backendtlspolicies", table: true, gateway: stable,
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.BackendTLSPolicy { return &s.BackendTLSPolicies }),
+			// Without them requests would be sent to backends that nobody has verified: there is no serving without.
+			open: func(ns, _ string) client { return typed(&gatewayv1.BackendTLSPolicy{}, api.BackendTLSPolicies(ns)) },
 		},
 		{
 			name: "referencegrants", table: true, gateway: []string{"v1", "v1beta1"},

@@ -38,8 +38,7 @@ func trim(obj any) (any, error) {
 	case *corev1.Secret:
 		trimSecret(o)
 	case *corev1.ConfigMap:
-		o.Annotations, o.Labels, o.BinaryData = nil, nil, nil
-		dropOwners(o)
+		trimConfigMap(o)
 	case *discoveryv1.EndpointSlice:
 		trimSlice(o)
 	case *networkingv1.IngressClass:
@@ -86,6 +85,17 @@ func trimSecret(s *corev1.Secret) {
 		case corev1.TLSCertKey, corev1.TLSPrivateKeyKey, corev1.ServiceAccountRootCAKey:
 		default:
 			delete(s.Data, name)
+		}
+	}
+}
+
+// trimConfigMap keeps the authorities in a ConfigMap.
+func trimConfigMap(m *corev1.ConfigMap) {
+	m.Annotations, m.Labels, m.BinaryData = nil, nil, nil
+	dropOwners(m)
+	for name := range m.Data {
+		if name != corev1.ServiceAccountRootCAKey {
+			delete(m.Data, name)
 		}
 	}
 }

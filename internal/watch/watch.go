@@ -343,8 +343,11 @@ func (c *Cluster) Held() map[string]time.Time {
 // more is forgotten. Answers are asked for again every Options.Refresh; of more than 500 names the first are asked for. It does not wait for the answers.
 func (c *Cluster) Want(secrets []object.Key) { c.secrets.want(secrets) }
 
-// WantConfigMaps says which ConfigMaps are referred to; no others are read. See Want.
+// WantConfigMaps says which ConfigMaps are referred to; no others are read. See Want. A few are asked for again every five seconds.
 func (c *Cluster) WantConfigMaps(configMaps []object.Key) { c.configs.want(configMaps) }
+
+// AwaitConfigMaps waits until it is known of every ConfigMap that is wanted whether it exists, or ctx ends.
+func (c *Cluster) AwaitConfigMaps(ctx context.Context) { c.configs.await(ctx) }
 
 // names returns the keys of a map, sorted, for messages.
 func names[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
