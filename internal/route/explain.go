@@ -210,7 +210,11 @@ const (
 
 // mismatch says which condition a request does not meet, the first in the order path, method, headers, query; "" if it meets all.
 func (m *Match) mismatch(r *Request) (why string, near int) {
-	if !m.Path.matches(r.Path) {
+	if m.GRPC != nil {
+		if why := m.GRPC.mismatch(r); why != "" {
+			return why, nearNothing
+		}
+	} else if !m.Path.matches(r.Path) {
 		return m.Path.mismatch(r.Path), nearNothing
 	}
 	if m.Method != "" && m.Method != r.Method {
@@ -309,6 +313,16 @@ var criteria = []struct {
 	{
 		func(w, l *Rule) int { return compareBool(w.Order.Last, l.Order.Last) },
 		func(_, _ *Rule) string { return "a default backend is asked last" },
+	},
+	{
+		func(w, l *Rule) int { return compareBool(w.Match.GRPC == nil, l.Match.GRPC == nil) },
+		func(_, _ *Rule) string { return "what is for gRPC alone before the rest" },
+	},
+	{
+		func(w, l *Rule) int { return w.Match.GRPC.Compare(l.Match.GRPC) },
+		func(w, l *Rule) string {
+			return fmt.Sprintf("more specific method (%s over %s)", w.Match.GRPC, l.Match.GRPC)
+		},
 	},
 	{
 		func(w, l *Rule) int { return cmp.Compare(w.Match.Path.Kind.rank(), l.Match.Path.Kind.rank()) },

@@ -127,12 +127,13 @@ func (n *names[T]) find(host string) (v *T) {
 func labels(host string) int { return strings.Count(host, ".") + 1 }
 
 // pathIndex finds the rules of a host by path. What it asks, in which order, is the order of precedence: Rule.Compare sorts the rules of one path, and the paths
-// are asked from exact over regular expressions to the longest and the shortest prefix.
+// are asked from exact over regular expressions to the longest and the shortest prefix. Before all of them a gRPC request is asked the rules that are for gRPC alone.
 type pathIndex struct {
 	exact  map[string][]*Rule
 	regex  []regexRule
 	prefix prefixNode // for the prefix "/"
 	last   []*Rule    // default backends
+	grpc   *grpcIndex // nil: no rule is for gRPC alone
 }
 
 // regexRule is a rule with the literal that every path that it matches starts with; most requests need not run the expression.
@@ -155,6 +156,11 @@ func (x *pathIndex) add(r *Rule) {
 	switch {
 	case r.Order.Last:
 		x.last = append(x.last, r)
+	case r.Match.GRPC != nil:
+		if x.grpc == nil {
+			x.grpc = &grpcIndex{}
+		}
+		x.grpc.add(r)
 	case m.Kind == Exact:
 		if x.exact == nil {
 			x.exact = map[string][]*Rule{}
@@ -217,6 +223,11 @@ func (n *prefixNode) deepest(path string) *prefixNode {
 }
 
 func (x *pathIndex) lookup(r *Request) *Rule {
+	if x.grpc != nil && r.isGRPC() {
+		if rule := x.grpc.lookup(r); rule != nil {
+			return rule
+		}
+	}
 	if rule := first(x.exact[r.Path], r); rule != nil {
 		return rule
 	}
@@ -235,7 +246,7 @@ func (x *pathIndex) lookup(r *Request) *Rule {
 }
 
 func (x *pathIndex) lookupLast(r *Request) *Rule {
-	i := slices.IndexFunc(x.last, func(rule *Rule) bool { return rule.Match.Path.matches(r.Path) && rule.Match.matchesRest(r) })
+	i := slices.IndexFunc(x.last, func(rule *Rule) bool { return rule.Match.matches(r) })
 	if i < 0 {
 		return nil
 	}

@@ -67,6 +67,8 @@ func parseRule(t *testing.T, words []string) *Rule {
 		}
 		r.Match.Path.Kind, r.Match.Path.Regex = Regex, re
 	case "prefix":
+	case "grpc":
+		r.Match.Path.Value, r.Match.GRPC = "", parseGRPC(t, words[1])
 	default:
 		t.Fatalf("no such kind of path: %q", words)
 	}
@@ -98,6 +100,27 @@ func parseRule(t *testing.T, words []string) *Rule {
 	}
 	t.Fatalf("rule without a name: %q", words)
 	return nil
+}
+
+// parseGRPC reads "service/method", in which * is any and what begins with ~ is an expression.
+func parseGRPC(t *testing.T, text string) *GRPCMatch {
+	t.Helper()
+	name := func(s string) (n GRPCName) {
+		expr, isExpr := strings.CutPrefix(s, "~")
+		switch {
+		case isExpr:
+			re, err := CompileRegex(expr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return GRPCName{expr, re}
+		case s != "*":
+			n.Value = s
+		}
+		return n
+	}
+	service, method, _ := strings.Cut(text, "/")
+	return &GRPCMatch{name(service), name(method)}
 }
 
 // parseRequest reads "GET a.example.com/path?query Name:value Name:value".
@@ -419,6 +442,62 @@ var lookupCases = []struct {
 		want: map[string]string{"GET h/a/b": "a", "GET h/a%2Fb": "escaped", "GET h/a%2Fb/c": "escaped", "GET h/a%2Fc": ""},
 	},
 	{
+		// GRPCRouteRule: "If no matches are specified, the implementation MUST match every gRPC request."
+		name: "a rule for gRPC takes what is gRPC and nothing else",
+		port: `listener *
+			* grpc */* = all
+			* exact /a.S/Get = path`,
+		want: map[string]string{
+			"POST h/a.S/Get Content-Type:application/grpc": "all", "POST h/a.S/Get Content-Type:application/grpc+proto": "all",
+			"POST h/ Content-Type:application/grpc;charset=x": "all", "POST h/a.S/Get": "path", "POST h/a.S/Get Content-Type:application/grpc-web": "path",
+			"POST h/a.S/Get Content-Type:application/grpcx": "path", "POST h/x Content-Type:text/plain": "",
+		},
+	},
+	{
+		// GRPCRouteRule: "Precedence MUST be given to the rule with the largest number of: Characters in a matching service. Characters in a matching method.
+		// Header matches."
+		name: "of gRPC methods the service decides first",
+		port: `listener *
+			* grpc */* = all
+			* grpc */* h:X-A=1 = all-header
+			* grpc */Get = method
+			* grpc */~G.* = method-regex
+			* grpc ~a[.].*/* = regex
+			* grpc ~a[.].*/Get = regex-method
+			* grpc a.S/* = service
+			* grpc a.S/* h:X-A=1 h:X-B=1 = service-headers
+			* grpc a.S/~G.t = service-regex
+			* grpc a.S/Get = exact
+			* grpc a.S/Get h:X-A=1 = exact-header`,
+		want: map[string]string{
+			"POST h/a.S/Get Content-Type:application/grpc":             "exact",
+			"POST h/a.S/Get Content-Type:application/grpc X-A:1 X-B:1": "exact-header",
+			"POST h/a.S/Git Content-Type:application/grpc":             "service-regex",
+			"POST h/a.S/get Content-Type:application/grpc":             "service",
+			"POST h/a.S/Put Content-Type:application/grpc X-A:1 X-B:1": "service-headers",
+			"POST h/a.T/Get Content-Type:application/grpc":             "regex-method",
+			"POST h/a.T/Put Content-Type:application/grpc":             "regex",
+			"POST h/b.S/Get Content-Type:application/grpc":             "method",
+			"POST h/b.S/Git Content-Type:application/grpc":             "method-regex",
+			"POST h/b.S/Put Content-Type:application/grpc X-A:1":       "all-header",
+			"POST h/a.S/ Content-Type:application/grpc":                "all",
+			"POST h/ Content-Type:application/grpc":                    "all",
+		},
+	},
+	{
+		// GRPCRouteRule: "Merging MUST not be done between GRPCRoutes and HTTPRoutes."
+		name: "what is for gRPC alone comes before the rest of its host, and after a more specific host",
+		port: `listener *
+			* grpc a.S/Get = any-host
+			h exact /a.S/Get h:X-A=1 age:9 = path
+			h grpc */* = grpc
+			i prefix / = prefix`,
+		want: map[string]string{
+			"POST h/a.S/Get Content-Type:application/grpc X-A:1": "grpc", "POST h/a.S/Get X-A:1": "path", "POST i/a.S/Get Content-Type:application/grpc": "prefix",
+			"POST j/a.S/Get Content-Type:application/grpc": "any-host",
+		},
+	},
+	{
 		name: "empty path elements count",
 		port: `listener *
 			* prefix /a/b = ab
@@ -548,10 +627,11 @@ func TestLookupAllocates(t *testing.T) {
 		listener *.example.com
 		*.b.example.com prefix /a/b GET h:X-A=1 q:a=1 q:b=x = all
 		*.b.example.com regex /a/b/.* h:X-A=9 = regex
-		a.b.example.com exact /a/b/c h:X-A=2 = exact`)
+		a.b.example.com exact /a/b/c h:X-A=2 = exact
+		a.b.example.com grpc ~S.*/Get h:X-A=2 = grpc`)
 	for _, request := range []string{
 		"GET a.b.example.com/a/b/c?b=%78&a=1 X-A:1", "GET a.b.example.com/a/b/c?a=1 X-A:2", "GET other.com/x", "GET a.b.example.com/a/b/c X-A:9",
-		"GET a.b.example.com/a/b/c X-A:2 X-A:3",
+		"GET a.b.example.com/a/b/c X-A:2 X-A:3", "POST a.b.example.com/Shop/Get X-A:2 Content-Type:application/grpc",
 	} {
 		r := parseRequest(request)
 		if n := testing.AllocsPerRun(100, func() { p.Lookup(r) }); n != 0 {
@@ -624,7 +704,7 @@ func FuzzLookup(f *testing.F) {
 // The generator must reach what it is for, or the comparison above shows nothing.
 func TestGeneratorReachesEverything(t *testing.T) {
 	seen := map[string]int{}
-	for i := range 2000 {
+	for i := range 4000 {
 		c := &choices{randomBytes(rand.New(rand.NewPCG(uint64(i), 7)))}
 		r := c.request()
 		p := NewTable([]*Port{c.port()}, nil, nil).Ports[0]
@@ -632,7 +712,8 @@ func TestGeneratorReachesEverything(t *testing.T) {
 		if rule == nil {
 			seen["no rule"]++
 		} else {
-			seen[rule.Match.Path.Kind.String()]++
+			kind, _, _ := strings.Cut(rule.Match.String(), " ")
+			seen[kind]++
 			seen["method "+strconv.FormatBool(rule.Match.Method != "")]++
 			seen[fmt.Sprint("headers ", len(rule.Match.Headers))]++
 			seen[fmt.Sprint("query ", len(rule.Match.Query))]++
@@ -643,7 +724,7 @@ func TestGeneratorReachesEverything(t *testing.T) {
 		}
 	}
 	for _, what := range []string{
-		"no rule", "exact", "regex", "prefix", "method true", "headers 1", "headers 2", "query 1", "query 2", "default true", "last resort true", "host ", "host *.a.b", "host c.a.b",
+		"no rule", "exact", "regex", "prefix", "grpc", "method true", "headers 1", "headers 2", "query 1", "query 2", "default true", "last resort true", "host ", "host *.a.b", "host c.a.b",
 	} {
 		if seen[what] < 3 {
 			t.Errorf("%s: seen %d times only", what, seen[what])

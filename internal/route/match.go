@@ -35,6 +35,14 @@ func (m PathMatch) matches(path string) bool {
 	}
 }
 
+// matches reports whether a request meets all conditions.
+func (m *Match) matches(r *Request) bool {
+	if m.GRPC != nil {
+		return r.isGRPC() && m.GRPC.matches(r.Path) && m.matchesRest(r)
+	}
+	return m.Path.matches(r.Path) && m.matchesRest(r)
+}
+
 // matchesRest reports whether a request whose path is known to match meets the other conditions too.
 func (m *Match) matchesRest(r *Request) bool {
 	if m.Method != "" && m.Method != r.Method {

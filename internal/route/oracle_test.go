@@ -3,6 +3,7 @@ package route
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -95,7 +96,10 @@ func moreSpecific(a, b string) bool {
 }
 
 func oracleMatch(m Match, r *Request) bool {
-	if !oraclePath(m.Path, r.Path) || m.Method != "" && m.Method != r.Method {
+	if m.GRPC != nil && !oracleGRPC(m.GRPC, r) {
+		return false
+	}
+	if m.GRPC == nil && !oraclePath(m.Path, r.Path) || m.Method != "" && m.Method != r.Method {
 		return false
 	}
 	for _, h := range m.Headers {
@@ -123,6 +127,47 @@ func oracleMatch(m Match, r *Request) bool {
 	return true
 }
 
+// oracleGRPC: "Value of the service to match against. If left empty or omitted, will match any service." The same of methods. "The implementation MUST match
+// every gRPC request" without any.
+func oracleGRPC(m *GRPCMatch, r *Request) bool {
+	if r.Header == nil || len(r.Header.Values("Content-Type")) == 0 || !regexp.MustCompile(`^application/grpc($|[+;])`).MatchString(r.Header.Values("Content-Type")[0]) {
+		return false
+	}
+	meets := func(n GRPCName, name string) bool {
+		if n.Regex != nil {
+			return n.Regex.FindString(name) == name
+		}
+		return n.Value == "" || n.Value == name
+	}
+	parts := strings.Split(r.Path, "/")
+	service, method := strings.Join(parts[1:max(1, len(parts)-1)], "/"), parts[len(parts)-1]
+	if service == "" || method == "" {
+		return m.Service == GRPCName{} && m.Method == GRPCName{}
+	}
+	return meets(m.Service, service) && meets(m.Method, method)
+}
+
+// oracleBeforeGRPC reports whether a is asked before b; equal says that neither is. "Precedence MUST be given to the rule with the largest number of characters in a
+// matching service, characters in a matching method". Names come before expressions.
+func oracleBeforeGRPC(a, b *GRPCMatch) (before, equal bool) {
+	if a == nil || b == nil {
+		return a != nil, (a == nil) == (b == nil)
+	}
+	for _, pair := range [][2]GRPCName{{a.Service, b.Service}, {a.Method, b.Method}} {
+		x, y := pair[0], pair[1]
+		if named, other := x.Regex == nil && x.Value != "", y.Regex == nil && y.Value != ""; named != other {
+			return named, false
+		}
+		if some, other := x != (GRPCName{}), y != (GRPCName{}); some != other {
+			return some, false
+		}
+		if len(x.Value) != len(y.Value) {
+			return len(x.Value) > len(y.Value), false
+		}
+	}
+	return false, true
+}
+
 // oraclePath: "Matches based on a URL path prefix split by /. Matching is case-sensitive and done on a path element by element basis. When specified, a trailing
 // / is ignored."
 func oraclePath(m PathMatch, path string) bool {
@@ -148,6 +193,9 @@ func oracleBefore(a, b found) bool {
 	x, y := a.rule, b.rule
 	if x.Order.Last != y.Order.Last {
 		return y.Order.Last
+	}
+	if before, equal := oracleBeforeGRPC(x.Match.GRPC, y.Match.GRPC); !equal {
+		return before
 	}
 	kinds := []PathKind{Exact, Regex, Prefix}
 	if i, j := slices.Index(kinds, x.Match.Path.Kind), slices.Index(kinds, y.Match.Path.Kind); i != j {
@@ -232,6 +280,8 @@ func (c *choices) rule(id int) *Rule {
 		}
 		r.Match.Path = PathMatch{Kind: Regex, Value: expr, Regex: re}
 	case 2: // the zero match
+	case 3:
+		r.Match.GRPC = &GRPCMatch{c.grpcName("a", "a/b", "c", "longer"), c.grpcName("a", "b", "c")}
 	default:
 		r.Match.Path = PathMatch{Kind: Prefix, Value: c.of(testPaths...)}
 	}
@@ -252,6 +302,22 @@ func (c *choices) rule(id int) *Rule {
 		r.Order.Created = time.Unix(int64(c.n(3)), 0)
 	}
 	return r
+}
+
+// grpcName makes a condition on the name of a service or a method.
+func (c *choices) grpcName(names ...string) GRPCName {
+	switch c.n(4) {
+	case 0:
+		return GRPCName{}
+	case 1:
+		expr := c.of("[abc]", "b|c", "a(/b)?", ".*")
+		re, err := CompileRegex(expr)
+		if err != nil {
+			panic(err)
+		}
+		return GRPCName{expr, re}
+	}
+	return GRPCName{Value: c.of(names...)}
 }
 
 // values makes one or two conditions on two names.
@@ -299,7 +365,13 @@ func (c *choices) request() *Request {
 		Method:   c.of("GET", "POST", "get"),
 		RawQuery: c.of(testQueries...),
 	}
-	switch c.n(5) {
+	switch c.n(8) {
+	case 5:
+		r.Header = http.Header{"X-A": {"1"}, "Content-Type": {"application/grpc"}}
+	case 6:
+		r.Header = http.Header{"X-B": {"2"}, "Content-Type": {"application/grpc+proto"}}
+	case 7:
+		r.Header = http.Header{"Content-Type": {"application/grpc;x=y", "text/plain"}}
 	case 0:
 		r.Header = http.Header{"X-A": {"1"}, "X-B": {"2"}}
 	case 1:

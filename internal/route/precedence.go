@@ -31,8 +31,11 @@ func (m PathMatch) length() int {
 // Compare orders matches by precedence, as Gateway API has it (HTTPRouteRule.matches): it is negative when m is asked before n. Exact paths come first, then
 // regular expressions, then prefixes; longer prefixes (and expressions) before shorter ones; then a method before none; then more headers; then more query
 // parameters. Zero means that the specification falls back to the routes' age and name: see Rule.Compare.
+//
+// What is for gRPC alone comes before the rest, and among its like the name of the service decides first: see GRPCMatch.Compare.
 func (m Match) Compare(n Match) int {
 	return cmp.Or(
+		m.GRPC.Compare(n.GRPC),
 		cmp.Compare(m.Path.Kind.rank(), n.Path.Kind.rank()),
 		cmp.Compare(n.Path.length(), m.Path.length()),
 		compareBool(n.Method != "", m.Method != ""),

@@ -52,7 +52,7 @@ func (p *Port) print(b *strings.Builder) {
 		rules := columns{limit: [3]int{32, 40, 70}}
 		for _, h := range l.Hosts {
 			for _, r := range h.Rules {
-				rules.add(r.Source, nameText(h.Name), r.Match.Path.String(), r.rest())
+				rules.add(r.Source, nameText(h.Name), r.Match.target(), r.rest())
 			}
 		}
 		rules.print(b, "    ")

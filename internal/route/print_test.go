@@ -1,6 +1,7 @@
 package route
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,6 +104,8 @@ func TestStrings(t *testing.T) {
 		{"no change of headers", (&RequestHeaders{}).String(), "keep-request-header"},
 		{"no change of the path", (&Rewrite{Path: &PathChange{}}).String(), "rewrite"},
 		{"empty prefix", (&PathChange{Prefix: new("")}).String(), `prefix=""`},
+		{"any gRPC method", Match{GRPC: &GRPCMatch{}}.String(), "grpc */*"},
+		{"gRPC method", Match{GRPC: &GRPCMatch{GRPCName{Value: "a.S"}, GRPCName{"Get|Put", regexp.MustCompile("x")}}, Headers: []ValueMatch{{Name: "A", Value: "1"}}}.String(), "grpc a.S/~`Get|Put` header:A=1"},
 		{"lower-case method", Match{Method: "get"}.String(), `prefix / "get"`},
 		{"no pool and no fault", (&Rule{Backends: []WeightedPool{{Weight: 1}}}).String(), "prefix / -> none"},
 		{"weight 0", (&Rule{Backends: []WeightedPool{{}}}).String(), "prefix / -> none (0%)"},

@@ -119,8 +119,10 @@ type Order struct {
 
 // Match is the conditions that a request must meet, all of them. The zero Match is the path prefix "/": it matches every request.
 type Match struct {
-	Path    PathMatch
-	Method  string // "" is any
+	Path   PathMatch
+	Method string // "" is any
+	// GRPC, if not nil, makes this a match for gRPC requests alone, and stands in place of Path and Method. In a host such matches come before all others.
+	GRPC    *GRPCMatch
 	Headers []ValueMatch
 	Query   []ValueMatch
 }

@@ -72,7 +72,15 @@ func (m PathMatch) text() string {
 }
 
 // String returns the match on one line, such as "prefix /v2 GET header:X-Canary=1 query:a=b".
-func (m Match) String() string { return joinWords(m.Path.String(), m.rest()) }
+func (m Match) String() string { return joinWords(m.target(), m.rest()) }
+
+// target is what is asked for: the path, or the method of a service.
+func (m *Match) target() string {
+	if m.GRPC != nil {
+		return "grpc " + m.GRPC.String()
+	}
+	return m.Path.String()
+}
 
 // rest is the match without its path; "" if it has nothing else.
 func (m *Match) rest() string {
@@ -108,7 +116,7 @@ func (m ValueMatch) String() string {
 }
 
 // String returns the rule on one line, without its source, such as "prefix /v2 GET | rewrite prefix=/ -> shop/web:80 timeout=5s".
-func (r *Rule) String() string { return joinWords(r.Match.Path.String(), r.rest()) }
+func (r *Rule) String() string { return joinWords(r.Match.target(), r.rest()) }
 
 // rest is the rule without its path: the other conditions and what happens to the requests.
 func (r *Rule) rest() string {
