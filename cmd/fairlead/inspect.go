@@ -214,6 +214,7 @@ func statuses(s compile.Status) []objectStatus {
 	out = appendStatuses(out, "ListenerSet", s.ListenerSets)
 	out = appendStatuses(out, "HTTPRoute", s.HTTPRoutes)
 	out = appendStatuses(out, "BackendTLSPolicy", s.BackendTLSPolicies)
+	out = appendStatuses(out, "GRPCRoute", s.GRPCRoutes)
 	return appendStatuses(out, "Ingress", s.Ingresses)
 }
 

@@ -500,6 +500,10 @@ func objectStates(snap *object.Snapshot, result compile.Result) map[telemetry.Ob
 		_, ours := result.Status.HTTPRoutes[key]
 		count("HTTPRoute", key, ours)
 	}
+	for key := range snap.GRPCRoutes {
+		_, ours := result.Status.GRPCRoutes[key]
+		count("GRPCRoute", key, ours)
+	}
 	return out
 }
 

@@ -51,6 +51,24 @@ func TestRequestReachesBackendInEachProtocol(t *testing.T) {
 	}
 }
 
+// gRPC cannot be spoken over HTTP/1.1, so that it is not, whatever else is spoken to the pool. What an HTTP/1.1 client calls gRPC is not.
+func TestGRPCIsSpokenOverHTTP2(t *testing.T) {
+	b := serve(t, route.H2C, echo("a")) // which speaks HTTP/1.1 as well
+	_, p := newPoolOf(t, Options{}, route.HTTP, b.Address)
+	for _, tt := range []struct {
+		contentType string
+		major       int
+		want        string
+	}{{"application/grpc", 2, "HTTP/2.0"}, {"application/grpc+proto", 2, "HTTP/2.0"}, {"application/grpc-web", 2, "HTTP/1.1"}, {"text/plain", 2, "HTTP/1.1"}, {"application/grpc", 1, "HTTP/1.1"}} {
+		req := newRequest(t, "POST", "shop.example.com", "hello")
+		req.Header.Set("Content-Type", tt.contentType)
+		req.ProtoMajor = tt.major
+		if r := do(p, req); r.err != nil || !strings.HasPrefix(r.body, tt.want+" POST") {
+			t.Errorf("%s from a client of HTTP/%d = %q, %v; want %s", tt.contentType, tt.major, r.body, r.err, tt.want)
+		}
+	}
+}
+
 // One connection must not serve another TLS server name.
 func TestServerNamesHaveConnectionsOfTheirOwn(t *testing.T) {
 	b := serve(t, route.HTTPS, echo("a"))

@@ -47,6 +47,7 @@ type endpoint struct {
 	conns    map[*conn]struct{}
 	main     atomic.Pointer[http.Transport] // written with mu held
 	upgrades atomic.Pointer[http.Transport] // HTTP/1.1 only, for requests that HTTP/2 cannot carry; written with mu held
+	calls    atomic.Pointer[http.Transport] // HTTP/2 with prior knowledge, for gRPC where main speaks HTTP/1.1; written with mu held
 }
 
 // newEndpoint makes an endpoint that is spoken to as its pool says. The caller holds pool.mu.
@@ -114,7 +115,7 @@ func (e *endpoint) lastOnce() *endpoint {
 }
 
 func (e *endpoint) closeIdle() {
-	for _, p := range []*atomic.Pointer[http.Transport]{&e.main, &e.upgrades} {
+	for _, p := range []*atomic.Pointer[http.Transport]{&e.main, &e.upgrades, &e.calls} {
 		if t := p.Load(); t != nil {
 			t.CloseIdleConnections()
 		}
@@ -139,13 +140,26 @@ func (e *endpoint) closeAll() {
 // speaks returns the transport for a request.
 func (e *endpoint) speaks(req *http.Request) *http.Transport {
 	if len(req.Header["Upgrade"]) > 0 && (e.protocol == route.HTTPS || e.protocol == route.H2C) {
-		return e.lazy(&e.upgrades, false)
+		return e.lazy(&e.upgrades, http1)
 	}
-	return e.lazy(&e.main, true)
+	// gRPC is HTTP/2 and nothing else, so that a Service need not say it.
+	if e.protocol == route.HTTP && req.ProtoMajor == 2 && route.IsGRPC(req.Header["Content-Type"]) {
+		return e.lazy(&e.calls, http2Only)
+	}
+	return e.lazy(&e.main, asProtocol)
 }
 
+// wire is what a transport speaks.
+type wire int
+
+const (
+	asProtocol wire = iota // what the protocol of the endpoint says
+	http1
+	http2Only // in clear text
+)
+
 // lazy makes the transport when it is first wanted: most of a large pool's endpoints may never be asked by this replica.
-func (e *endpoint) lazy(p *atomic.Pointer[http.Transport], http2 bool) *http.Transport {
+func (e *endpoint) lazy(p *atomic.Pointer[http.Transport], w wire) *http.Transport {
 	if t := p.Load(); t != nil {
 		return t
 	}
@@ -154,7 +168,7 @@ func (e *endpoint) lazy(p *atomic.Pointer[http.Transport], http2 bool) *http.Tra
 	if t := p.Load(); t != nil {
 		return t
 	}
-	t := e.newTransport(http2)
+	t := e.newTransport(w)
 	p.Store(t)
 	return t
 }
@@ -165,10 +179,11 @@ const streamBuffer = 256 << 10
 
 // newTransport makes a transport that connects to this endpoint, whatever the address in a request's URL: that only keeps connections made for one TLS server
 // name from being used for another.
-func (e *endpoint) newTransport(http2 bool) *http.Transport {
+func (e *endpoint) newTransport(w wire) *http.Transport {
 	opt := &e.pool.set.opt
+	h2c := w == http2Only || w == asProtocol && e.protocol == route.H2C
 	t := &http.Transport{
-		DialContext:            e.dialPlain(!http2 || e.protocol != route.H2C),
+		DialContext:            e.dialPlain(!h2c),
 		DisableCompression:     true,
 		MaxIdleConns:           opt.MaxIdle,
 		MaxIdleConnsPerHost:    opt.MaxIdle,
@@ -179,9 +194,9 @@ func (e *endpoint) newTransport(http2 bool) *http.Transport {
 		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: streamBuffer},
 	}
 	switch {
-	case http2 && e.protocol == route.H2C:
+	case h2c:
 		t.Protocols.SetUnencryptedHTTP2(true)
-	case http2 && e.protocol == route.HTTPS:
+	case w == asProtocol && e.protocol == route.HTTPS:
 		t.Protocols.SetHTTP2(true)
 		t.DialTLSContext = e.dialTLS("h2", "http/1.1")
 		fallthrough

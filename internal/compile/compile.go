@@ -118,7 +118,7 @@ func Compile(in *object.Snapshot, opt Options) Result {
 		tables: map[route.Bind]*route.Port{},
 	}
 	c.backendPolicies() // backendtls.go
-	c.gateways()        // gateway.go: classes, listeners, attachment, HTTPRoutes
+	c.gateways()        // gateway.go: classes, listeners, attachment, routes
 	c.ingresses()       // ingress.go
 	return c.result()
 }

@@ -10,6 +10,8 @@ import (
 var supportedFeatures = []gatewayv1.FeatureName{
 	"BackendTLSPolicy",
 	"BackendTLSPolicySANValidation",
+	"GRPCRoute",
+	"GRPCRouteNamedRouteRule",
 	"Gateway",
 	"GatewayAddressEmpty",
 	"GatewayHTTPListenerIsolation",

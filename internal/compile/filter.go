@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -27,9 +28,10 @@ func incompatibleFilter(field, format string, args ...any) *filterError {
 
 // httpFilters compiles the filters of a rule, or of a backend of it.
 type httpFilters struct {
-	ports    func(uint16) uint16 // of a well-known port, the one that clients have to connect to
-	prefixes bool                // whether a matched prefix can be replaced: the rule has one match, and that is a prefix
-	outer    *httpFilters        // for a backend: the filters of its rule
+	ports    func(uint16) uint16             // of a well-known port, the one that clients have to connect to
+	prefixes bool                            // whether a matched prefix can be replaced: the rule has one match, and that is a prefix
+	outer    *httpFilters                    // for a backend: the filters of its rule
+	types    []gatewayv1.HTTPRouteFilterType // that are allowed; nil is all
 	out      []route.Filter
 	seen     map[gatewayv1.HTTPRouteFilterType]bool
 	warn     func(field, code, message string)
@@ -61,6 +63,9 @@ func (f *httpFilters) has(typ gatewayv1.HTTPRouteFilterType) bool {
 }
 
 func (f *httpFilters) add(spec *gatewayv1.HTTPRouteFilter) *filterError {
+	if f.types != nil && !slices.Contains(f.types, spec.Type) {
+		return unsupportedFilter(".type", "%q is none of the types of filters that this kind of route can have: %s", spec.Type, joinTypes(f.types))
+	}
 	if f.seen[spec.Type] {
 		return incompatibleFilter("", "there is another %s filter already", spec.Type)
 	}
@@ -87,6 +92,14 @@ func (f *httpFilters) add(spec *gatewayv1.HTTPRouteFilter) *filterError {
 		return err
 	}
 	return unsupportedFilter(".type", "filters of type %q are not supported", spec.Type)
+}
+
+func joinTypes(types []gatewayv1.HTTPRouteFilterType) string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = string(t)
+	}
+	return strings.Join(names, ", ")
 }
 
 // checkUnion tells whether a filter has the one field that its type says, and no other.

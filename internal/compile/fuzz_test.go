@@ -69,6 +69,7 @@ func mutateAll(random *rand.Rand, in *object.Snapshot) {
 	mutateMap(random, in.Gateways)
 	mutateMap(random, in.ListenerSets)
 	mutateMap(random, in.HTTPRoutes)
+	mutateMap(random, in.GRPCRoutes)
 	mutateMap(random, in.ReferenceGrants)
 	mutateMap(random, in.BackendTLSPolicies)
 	mutateMap(random, in.ConfigMaps)

@@ -83,6 +83,7 @@ func (c *compiler) gateways() {
 	findOverlaps(mine)
 	c.httpRoutes(index)
 	c.policyStatus(mine)
+	c.grpcRoutes(index)
 	for _, g := range mine {
 		c.guard(g.ref, func() { c.gatewayStatus(g) })
 		for _, s := range g.sets {

@@ -27,25 +27,47 @@ func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index par
 	if len(attachments) == 0 {
 		return
 	}
-	r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, obj: obj}
-	r.compile()
+	specs := obj.Spec.Rules
+	if len(specs) == 0 {
+		specs = make([]gatewayv1.HTTPRouteRule, 1) // which matches everything and has no backends, as the API server would have it
+	}
+	r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, created: obj.CreationTimestamp.Time, matches: httpMatches(specs)}
+	r.compile(specs)
 	r.place(attachments)
 	set(&c.status.HTTPRoutes, ref.Key(), gatewayv1.HTTPRouteStatus{RouteStatus: c.routeStatus(&r.routeBody, obj.Generation, attachments)})
 }
 
-// httpRoute is an HTTPRoute while it is compiled.
+// httpRoute is an HTTPRoute, or a GRPCRoute seen as one, while it is compiled.
 type httpRoute struct {
 	*compiler
 	routeBody
-	obj *gatewayv1.HTTPRoute
+	created time.Time
+	matches ruleMatches
+	filters []gatewayv1.HTTPRouteFilterType // that the kind can have; nil is all
 }
 
-// compile compiles the rules. A route without rules has one that matches everything and has no backends, as the API server would have it.
-func (r *httpRoute) compile() {
-	specs := r.obj.Spec.Rules
-	if len(specs) == 0 {
-		specs = make([]gatewayv1.HTTPRouteRule, 1)
-	}
+// ruleMatches are the matches of the rules of a route: what is different between the kinds.
+type ruleMatches interface {
+	count(rule int) int
+	// match compiles one match. Nothing in it is taken on trust: an API server checks it, a folder does not.
+	match(rule, j int) (route.Match, *fieldError)
+	// every is the match of a rule that has none.
+	every() route.Match
+}
+
+// httpMatches are the matches of the rules of an HTTPRoute.
+type httpMatches []gatewayv1.HTTPRouteRule
+
+func (m httpMatches) count(rule int) int { return len(m[rule].Matches) }
+
+func (m httpMatches) match(rule, j int) (route.Match, *fieldError) {
+	return httpMatch(&m[rule].Matches[j])
+}
+
+func (m httpMatches) every() route.Match { return route.Match{Path: route.PathMatch{Value: "/"}} }
+
+// compile compiles the rules.
+func (r *httpRoute) compile(specs []gatewayv1.HTTPRouteRule) {
 	r.checkLimits(specs)
 	var names map[gatewayv1.SectionName]bool
 	for i := range specs {
@@ -64,9 +86,10 @@ func (r *httpRoute) checkLimits(specs []gatewayv1.HTTPRouteRule) {
 	matches := 0
 	for i := range specs {
 		s := &specs[i]
-		matches += len(s.Matches)
-		if len(s.Matches) > 64 || len(s.Filters) > 16 || len(s.BackendRefs) > 16 {
-			r.checkLimit(r.ref, ruleField(i)+".matches", len(s.Matches), 64)
+		n := r.matches.count(i)
+		matches += n
+		if n > 64 || len(s.Filters) > 16 || len(s.BackendRefs) > 16 {
+			r.checkLimit(r.ref, ruleField(i)+".matches", n, 64)
 			r.checkLimit(r.ref, ruleField(i)+".filters", len(s.Filters), 16)
 			r.checkLimit(r.ref, ruleField(i)+".backendRefs", len(s.BackendRefs), 16)
 		}
@@ -107,7 +130,7 @@ func invalid(field, message string) *route.Fault {
 }
 
 func (r *httpRule) compile() {
-	filters := r.filters()
+	filters := r.ownFilters()
 	rule := route.Rule{Filters: filters.list(), Timeouts: r.timeouts(), Retry: r.retry(), Persistence: r.persistence()}
 	if filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
 		r.checkRedirectAlone()
@@ -162,16 +185,17 @@ func allInvalid(backends []route.WeightedPool) bool {
 // addMatches adds the rule once for each of its matches, and returns how many are valid. The requests that an invalid match was meant for cannot be told from
 // others, so it matches none.
 func (r *httpRule) addMatches(rule *route.Rule) int {
-	rule.Order = route.Order{Created: r.obj.CreationTimestamp.Time, Rule: r.index}
+	rule.Order = route.Order{Created: r.created, Rule: r.index}
 	rule.Source = r.source(r.field())
-	if len(r.spec.Matches) == 0 {
-		rule.Match.Path.Value = "/"
+	n := r.matches.count(r.index)
+	if n == 0 {
+		rule.Match = r.matches.every()
 		r.rules = append(r.rules, new(*rule))
 		return 1
 	}
-	copies := make([]route.Rule, 0, len(r.spec.Matches))
-	for j := range r.spec.Matches {
-		match, err := httpMatch(&r.spec.Matches[j])
+	copies := make([]route.Rule, 0, n)
+	for j := range n {
+		match, err := r.matches.match(r.index, j)
 		if err != nil {
 			r.flawed(indexed(".matches", j)+err.field, gatewayv1.RouteReasonUnsupportedValue, err.Error()+"; this match matches nothing")
 			continue
@@ -183,8 +207,8 @@ func (r *httpRule) addMatches(rule *route.Rule) int {
 	return len(copies)
 }
 
-// filters compiles the rule's own filters.
-func (r *httpRule) filters() *httpFilters {
+// ownFilters compiles the rule's own filters.
+func (r *httpRule) ownFilters() *httpFilters {
 	if len(r.spec.Filters) == 0 {
 		return nil
 	}
@@ -199,7 +223,7 @@ func (r *httpRule) filters() *httpFilters {
 // newFilters makes ready for compiling filters at a field; those of a backend have the rule's as outer.
 func (r *httpRule) newFilters(field string, outer *httpFilters) *httpFilters {
 	return &httpFilters{
-		ports: r.opt.bindPort, prefixes: r.hasOnePrefix(), outer: outer,
+		ports: r.opt.bindPort, prefixes: r.hasOnePrefix(), outer: outer, types: r.httpRoute.filters,
 		warn: func(at, code, message string) { r.problems.add(Warning, r.ref, field+at, code, "%s", message) },
 	}
 }

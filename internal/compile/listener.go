@@ -187,7 +187,7 @@ func (c *compiler) checkKinds(l *listener) {
 		switch {
 		case !hasKind(supported, group, k.Kind) && l.protocol != "":
 			c.unresolved(l, fmt.Sprintf("%s.allowedRoutes.kinds[%d]", l.field, i), gatewayv1.ListenerReasonInvalidRouteKinds,
-				fmt.Sprintf("routes of kind %s (group %q) cannot attach to a listener of protocol %s; HTTPRoutes can", k.Kind, group, l.spec.Protocol))
+				fmt.Sprintf("routes of kind %s (group %q) cannot attach to a listener of protocol %s; HTTPRoutes and GRPCRoutes can", k.Kind, group, l.spec.Protocol))
 		case hasKind(supported, group, k.Kind) && !hasKind(l.kinds, group, k.Kind):
 			l.kinds = append(l.kinds, gatewayv1.RouteGroupKind{Group: &group, Kind: k.Kind})
 		}
@@ -200,7 +200,7 @@ func protocolKinds(p route.Protocol) []gatewayv1.RouteGroupKind {
 		return nil
 	}
 	group := gatewayv1.Group(gatewayGroup)
-	return []gatewayv1.RouteGroupKind{{Group: &group, Kind: "HTTPRoute"}}
+	return []gatewayv1.RouteGroupKind{{Group: &group, Kind: "HTTPRoute"}, {Group: &group, Kind: "GRPCRoute"}}
 }
 
 func hasKind(kinds []gatewayv1.RouteGroupKind, group gatewayv1.Group, kind gatewayv1.Kind) bool {

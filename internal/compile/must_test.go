@@ -90,8 +90,8 @@ spec: {controllerName: example.com/gateway-controller}`,
     {name: b, protocol: HTTP, port: 80, hostname: x.example.com, allowedRoutes: {namespaces: {from: All}}},
     {name: c, protocol: HTTP, port: 80, hostname: y.example.com, allowedRoutes: {namespaces: {from: All}}}`) + mustRoute("r", toV1) + mustServices,
 			status: []string{
-				"  listener a: ResolvedRefs routes=1 kinds=HTTPRoute; Accepted=False HostnameConflict",
-				"  listener b: ResolvedRefs routes=1 kinds=HTTPRoute; Accepted=False HostnameConflict",
+				"  listener a: ResolvedRefs routes=1 kinds=HTTPRoute,GRPCRoute; Accepted=False HostnameConflict",
+				"  listener b: ResolvedRefs routes=1 kinds=HTTPRoute,GRPCRoute; Accepted=False HostnameConflict",
 				"Conflicted=True HostnameConflict", "  listener c: Accepted Programmed",
 			},
 			asks: []string{"GET http://x.example.com/ => 404", "GET http://y.example.com/ => infra/gw/c: shop/v1:80"},
@@ -203,7 +203,7 @@ spec: {controllerName: example.com/gateway-controller}`,
 			// this Listener with the "InvalidRouteKinds" reason." ListenerStatus.SupportedKinds: "they MUST NOT appear in this list", "If both valid and invalid
 			// Route kinds are specified, the implementation MUST reference the valid Route kinds that have been specified."
 			name:   "route kinds",
-			in:     mustListeners(`{name: a, protocol: HTTP, port: 80, allowedRoutes: {kinds: [{kind: GRPCRoute}, {kind: HTTPRoute}]}}`),
+			in:     mustListeners(`{name: a, protocol: HTTP, port: 80, allowedRoutes: {kinds: [{kind: UDPRoute}, {kind: HTTPRoute}]}}`),
 			status: []string{"  listener a: Accepted Programmed routes=0 kinds=HTTPRoute; ResolvedRefs=False InvalidRouteKinds"},
 		},
 		{

@@ -23,6 +23,7 @@ type Status struct {
 	HTTPRoutes     map[object.Key]gatewayv1.HTTPRouteStatus
 	// BackendTLSPolicies hold our ancestors only, as routes hold our parents.
 	BackendTLSPolicies map[object.Key]gatewayv1.PolicyStatus
+	GRPCRoutes         map[object.Key]gatewayv1.GRPCRouteStatus
 	Ingresses          map[object.Key]networkingv1.IngressStatus
 }
 
@@ -51,9 +52,10 @@ func (s Status) String() string {
 		}
 	}
 	for _, key := range sortedKeys(s.HTTPRoutes) {
-		for _, p := range s.HTTPRoutes[key].Parents {
-			writeLine(&b, fmt.Sprintf("HTTPRoute %s on %s", key, parentName(key.Namespace, p.ParentRef)), p.Conditions)
-		}
+		writeParents(&b, "HTTPRoute", key, s.HTTPRoutes[key].RouteStatus)
+	}
+	for _, key := range sortedKeys(s.GRPCRoutes) {
+		writeParents(&b, "GRPCRoute", key, s.GRPCRoutes[key].RouteStatus)
 	}
 	for _, key := range sortedKeys(s.BackendTLSPolicies) {
 		for _, a := range s.BackendTLSPolicies[key].Ancestors {
@@ -64,6 +66,12 @@ func (s Status) String() string {
 		fmt.Fprintf(&b, "Ingress %s:%s\n", key, ingressAddresses(s.Ingresses[key]))
 	}
 	return b.String()
+}
+
+func writeParents(b *strings.Builder, kind string, key object.Key, s gatewayv1.RouteStatus) {
+	for _, p := range s.Parents {
+		writeLine(b, fmt.Sprintf("%s %s on %s", kind, key, parentName(key.Namespace, p.ParentRef)), p.Conditions)
+	}
 }
 
 func sortedKeys[V any](m map[object.Key]V) []object.Key {

@@ -83,6 +83,8 @@ func setDefaults(o metav1.Object, k *kind) []string {
 		defaultListenerSet(&o.Spec)
 	case *gatewayv1.HTTPRoute:
 		defaultHTTPRoute(&o.Spec)
+	case *gatewayv1.GRPCRoute:
+		defaultGRPCRoute(&o.Spec)
 	}
 	return nil
 }
@@ -217,11 +219,15 @@ func defaultValidation(v *gatewayv1.FrontendTLSValidation) {
 	}
 }
 
-func defaultHTTPRoute(r *gatewayv1.HTTPRouteSpec) {
-	for i := range r.ParentRefs {
-		fill(&r.ParentRefs[i].Group, gatewayv1.GroupName)
-		fill(&r.ParentRefs[i].Kind, kindGateway)
+func defaultParents(refs []gatewayv1.ParentReference) {
+	for i := range refs {
+		fill(&refs[i].Group, gatewayv1.GroupName)
+		fill(&refs[i].Kind, kindGateway)
 	}
+}
+
+func defaultHTTPRoute(r *gatewayv1.HTTPRouteSpec) {
+	defaultParents(r.ParentRefs)
 	if r.Rules == nil {
 		r.Rules = []gatewayv1.HTTPRouteRule{{}}
 	}
@@ -248,11 +254,16 @@ func defaultRule(r *gatewayv1.HTTPRouteRule) {
 			defaultFilter(&b.Filters[j])
 		}
 	}
-	if s := r.SessionPersistence; s != nil {
-		fill(&s.Type, gatewayv1.CookieBasedSessionPersistence)
-		if s.CookieConfig != nil {
-			fill(&s.CookieConfig.LifetimeType, gatewayv1.SessionCookieLifetimeType)
-		}
+	defaultPersistence(r.SessionPersistence)
+}
+
+func defaultPersistence(s *gatewayv1.SessionPersistence) {
+	if s == nil {
+		return
+	}
+	fill(&s.Type, gatewayv1.CookieBasedSessionPersistence)
+	if s.CookieConfig != nil {
+		fill(&s.CookieConfig.LifetimeType, gatewayv1.SessionCookieLifetimeType)
 	}
 }
 
@@ -272,12 +283,7 @@ func defaultFilter(f *gatewayv1.HTTPRouteFilter) {
 	if f.RequestRedirect != nil {
 		fill(&f.RequestRedirect.StatusCode, 302)
 	}
-	if f.RequestMirror != nil {
-		defaultBackendRef(&f.RequestMirror.BackendRef)
-		if f.RequestMirror.Fraction != nil {
-			fill(&f.RequestMirror.Fraction.Denominator, 100)
-		}
-	}
+	defaultMirror(f.RequestMirror)
 	if f.CORS != nil {
 		fillZero(&f.CORS.MaxAge, 5)
 	}
@@ -289,4 +295,48 @@ func defaultFilter(f *gatewayv1.HTTPRouteFilter) {
 func defaultBackendRef(r *gatewayv1.BackendObjectReference) {
 	fill(&r.Group, "")
 	fill(&r.Kind, kindService)
+}
+
+func defaultMirror(m *gatewayv1.HTTPRequestMirrorFilter) {
+	if m == nil {
+		return
+	}
+	defaultBackendRef(&m.BackendRef)
+	if m.Fraction != nil {
+		fill(&m.Fraction.Denominator, 100)
+	}
+}
+
+// defaultGRPCRoute leaves out the rules: the CRD has no default for them.
+func defaultGRPCRoute(r *gatewayv1.GRPCRouteSpec) {
+	defaultParents(r.ParentRefs)
+	for i := range r.Rules {
+		rule := &r.Rules[i]
+		for j := range rule.Matches {
+			defaultGRPCMatch(&rule.Matches[j])
+		}
+		defaultGRPCFilters(rule.Filters)
+		for j := range rule.BackendRefs {
+			b := &rule.BackendRefs[j]
+			defaultBackendRef(&b.BackendObjectReference)
+			fill(&b.Weight, 1)
+			defaultGRPCFilters(b.Filters)
+		}
+		defaultPersistence(rule.SessionPersistence)
+	}
+}
+
+func defaultGRPCMatch(m *gatewayv1.GRPCRouteMatch) {
+	if m.Method != nil {
+		fill(&m.Method.Type, gatewayv1.GRPCMethodMatchExact)
+	}
+	for i := range m.Headers {
+		fill(&m.Headers[i].Type, gatewayv1.GRPCHeaderMatchExact)
+	}
+}
+
+func defaultGRPCFilters(filters []gatewayv1.GRPCRouteFilter) {
+	for i := range filters {
+		defaultMirror(filters[i].RequestMirror)
+	}
 }

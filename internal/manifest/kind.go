@@ -41,6 +41,7 @@ const (
 	kindGateway        = "Gateway"
 	kindListenerSet    = "ListenerSet"
 	kindHTTPRoute      = "HTTPRoute"
+	kindGRPCRoute      = "GRPCRoute"
 	kindReferenceGrant = "ReferenceGrant"
 	kindBackendTLS     = "BackendTLSPolicy"
 )
@@ -57,6 +58,7 @@ var kinds = []*kind{
 	{kindGateway, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.Gateway{} }},
 	{kindListenerSet, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.ListenerSet{} }},
 	{kindHTTPRoute, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.HTTPRoute{} }},
+	{kindGRPCRoute, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.GRPCRoute{} }},
 	{kindReferenceGrant, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.ReferenceGrant{} }},
 	{kindBackendTLS, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }},
 }
@@ -70,7 +72,6 @@ var silent = []string{
 // unserved are kinds that ask for something to be served which is not, so that their author is told. The value says what to do.
 var unserved = map[string]string{
 	"Endpoints": "write an EndpointSlice",
-	"GRPCRoute": "it has no effect",
 	"TLSRoute":  "it has no effect",
 	"TCPRoute":  "it has no effect",
 	"UDPRoute":  "it has no effect",

@@ -222,7 +222,6 @@ func TestLoadReportsIssues(t *testing.T) {
 		{"a kind in the wrong case", "apiVersion: gateway.networking.k8s.io/v1\nkind: HttpRoute\nmetadata: {name: x}\n", []string{`!a.yaml:6: HttpRoute x: unknown kind HttpRoute in apiVersion gateway.networking.k8s.io/v1; did you mean HTTPRoute?`}},
 		{"a kind that does not exist", "apiVersion: v1\nkind: Conf\n", []string{`!a.yaml:6: unknown kind Conf in apiVersion v1`}},
 		{"a list without items", "apiVersion: v1\nkind: List\nitems:\n", []string{`!a.yaml:6: items: want a list, found nothing`}},
-		{"a kind that is not served", "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: x}\n", []string{`a.yaml:7: GRPCRoute x: GRPCRoute is not served: it has no effect`}},
 		{"Endpoints", "apiVersion: v1\nkind: Endpoints\nmetadata: {name: x}\n", []string{`a.yaml:7: Endpoints x: Endpoints is not served: write an EndpointSlice`}},
 
 		// Fields.

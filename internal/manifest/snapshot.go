@@ -46,6 +46,7 @@ func (r *reader) assemble() {
 			Gateways:           map[object.Key]*gatewayv1.Gateway{},
 			ListenerSets:       map[object.Key]*gatewayv1.ListenerSet{},
 			HTTPRoutes:         map[object.Key]*gatewayv1.HTTPRoute{},
+			GRPCRoutes:         map[object.Key]*gatewayv1.GRPCRoute{},
 			ReferenceGrants:    map[object.Key]*gatewayv1.ReferenceGrant{},
 			BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
 			EndpointSlices:     map[object.Key][]*discoveryv1.EndpointSlice{},
@@ -143,6 +144,8 @@ func (b *builder) put(p placed) {
 		s.ListenerSets[key] = o
 	case *gatewayv1.HTTPRoute:
 		s.HTTPRoutes[key] = o
+	case *gatewayv1.GRPCRoute:
+		s.GRPCRoutes[key] = o
 	case *gatewayv1.ReferenceGrant:
 		s.ReferenceGrants[key] = o
 	case *gatewayv1.BackendTLSPolicy:

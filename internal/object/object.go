@@ -68,6 +68,7 @@ type Snapshot struct {
 	Gateways        map[Key]*gatewayv1.Gateway
 	ListenerSets    map[Key]*gatewayv1.ListenerSet
 	HTTPRoutes      map[Key]*gatewayv1.HTTPRoute
+	GRPCRoutes      map[Key]*gatewayv1.GRPCRoute
 	ReferenceGrants map[Key]*gatewayv1.ReferenceGrant
 
 	BackendTLSPolicies map[Key]*gatewayv1.BackendTLSPolicy
@@ -115,7 +116,7 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool {
 		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
-		sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
+		sameObjects(s.GRPCRoutes, t.GRPCRoutes) && sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
 		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies)
 }
 

@@ -60,23 +60,19 @@ func (x *exchange) settleBody() {
 
 // isGRPC reports whether a request speaks gRPC, whose clients do not look at the HTTP status first.
 func isGRPC(r *http.Request) bool {
-	v := r.Header["Content-Type"]
-	if len(v) == 0 {
-		return false
-	}
-	rest, ok := strings.CutPrefix(v[0], "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+	return route.IsGRPC(r.Header["Content-Type"])
 }
 
 // answerGRPC makes the header of a response without messages ("Trailers-Only" in the gRPC protocol).
 func answerGRPC(h http.Header, status int, reason route.Reason) {
 	h["Content-Type"] = []string{"application/grpc"}
-	h["Grpc-Status"] = []string{strconv.Itoa(grpcStatus(status))}
+	h["Grpc-Status"] = []string{strconv.Itoa(grpcStatus(status, reason))}
 	h["Grpc-Message"] = []string{http.StatusText(status) + ": " + string(reason)}
 }
 
-// grpcStatus is the gRPC status code for an HTTP status, as far as Fairlead answers with it.
-func grpcStatus(status int) int {
+// grpcStatus is the gRPC status code for an HTTP status, as far as Fairlead answers with it. A backend that does not exist is one that is not available: so Gateway
+// API wants it (GRPCRouteRule.backendRefs), and so it may become one.
+func grpcStatus(status int, reason route.Reason) int {
 	const (
 		invalidArgument   = 3
 		deadlineExceeded  = 4
@@ -85,6 +81,9 @@ func grpcStatus(status int) int {
 		internal          = 13
 		unavailable       = 14
 	)
+	if reason == route.NoBackend {
+		return unavailable
+	}
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestURITooLong:
 		return invalidArgument

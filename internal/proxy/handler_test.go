@@ -78,8 +78,8 @@ func TestAnswersWithoutABackend(t *testing.T) {
 		{"no rule for the path", "/nothing", 404, route.NoRoute, "12", ""},
 		{"no endpoints", "/empty", 503, route.NoEndpoints, "14", "spec.rules[0].matches[0]"},
 		{"the rule is invalid", "/fault", 500, route.RouteInvalid, "13", "spec.rules[0].matches[0]"},
-		{"the backend does not exist", "/missing", 500, route.NoBackend, "13", "spec.rules[2].backendRefs[0]"},
-		{"all weights are 0", "/weightless", 500, route.NoBackend, "13", "spec.rules[0].matches[0]"},
+		{"the backend does not exist", "/missing", 500, route.NoBackend, "14", "spec.rules[2].backendRefs[0]"},
+		{"all weights are 0", "/weightless", 500, route.NoBackend, "14", "spec.rules[0].matches[0]"},
 		{"the pool is unknown", "/uninstalled", 500, route.Internal, "13", "spec.rules[0].backendRefs[0]"},
 		{"path with NUL", "/web%00", 400, route.BadPath, "3", ""},
 	} {

@@ -52,6 +52,7 @@ var roots = map[string]string{
 	"BackendTLSPolicy": "/apis/gateway.networking.k8s.io/v1/%sbackendtlspolicies/%s",
 	"ListenerSet":      "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
 	"HTTPRoute":        "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
+	"GRPCRoute":        "/apis/gateway.networking.k8s.io/v1/%sgrpcroutes/%s",
 	"Ingress":          "/apis/networking.k8s.io/v1/%singresses/%s",
 }
 
@@ -164,7 +165,7 @@ func (a *api) snapshot() *object.Snapshot {
 	s := &object.Snapshot{
 		GatewayClasses: map[string]*gatewayv1.GatewayClass{}, Gateways: map[object.Key]*gatewayv1.Gateway{},
 		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
-		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
+		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
 	}
 	for _, o := range a.objects {
 		switch text := asJSON(o); o["kind"] {
@@ -183,6 +184,9 @@ func (a *api) snapshot() *object.Snapshot {
 		case "HTTPRoute":
 			v := decode[gatewayv1.HTTPRoute](text)
 			s.HTTPRoutes[object.KeyOf(v)] = v
+		case "GRPCRoute":
+			v := decode[gatewayv1.GRPCRoute](text)
+			s.GRPCRoutes[object.KeyOf(v)] = v
 		case "Ingress":
 			v := decode[networkingv1.Ingress](text)
 			s.Ingresses[object.KeyOf(v)] = v

@@ -182,6 +182,8 @@ func regarding(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool
 		return reference(s.HTTPRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "BackendTLSPolicy":
 		return reference(s.BackendTLSPolicies[key], ref, "gateway.networking.k8s.io/v1")
+	case "GRPCRoute":
+		return reference(s.GRPCRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "ReferenceGrant":
 		return reference(s.ReferenceGrants[key], ref, "gateway.networking.k8s.io/v1")
 	case "IngressClass":

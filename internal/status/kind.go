@@ -88,6 +88,14 @@ func (w *Writer) allKinds() []*kind {
 			func(c *change, have *gatewayv1.BackendTLSPolicy, want gatewayv1.PolicyStatus) {
 				c.policy(controller, have.Generation, have.Status.Ancestors, want.Ancestors)
 			}),
+		newKind("GRPCRoute",
+			func(ns string) client[*gatewayv1.GRPCRoute] { return gateway.GatewayV1().GRPCRoutes(ns) },
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.GRPCRoute, gatewayv1.GRPCRouteStatus] {
+				return all(s.GRPCRoutes, want.GRPCRoutes)
+			},
+			func(c *change, have *gatewayv1.GRPCRoute, want gatewayv1.GRPCRouteStatus) {
+				c.route(controller, have.Generation, have.Status.Parents, want.Parents)
+			}),
 		newKind("Ingress",
 			func(ns string) client[*networkingv1.Ingress] { return kube.NetworkingV1().Ingresses(ns) },
 			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*networkingv1.Ingress, networkingv1.IngressStatus] {

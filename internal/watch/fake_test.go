@@ -62,7 +62,7 @@ func newFake(t testing.TB) *fakeAPI {
 	t.Helper()
 	return &fakeAPI{
 		version: 1, objects: map[string][]*stored{}, events: map[string][]fakeEvent{}, wake: make(chan struct{}), streaming: true,
-		served: map[string][]string{"v1": {"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "referencegrants"}, "v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"}},
+		served: map[string][]string{"v1": {"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "referencegrants"}, "v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"}},
 	}
 }
 
@@ -93,6 +93,8 @@ func pathOf(o metav1.Object) (path, kind string) {
 		return gatewayPath + "v1/listenersets", "ListenerSet"
 	case *gatewayv1.HTTPRoute:
 		return gatewayPath + "v1/httproutes", "HTTPRoute"
+	case *gatewayv1.GRPCRoute:
+		return gatewayPath + "v1/grpcroutes", "GRPCRoute"
 	case *gatewayv1.ReferenceGrant:
 		return gatewayPath + "v1/referencegrants", "ReferenceGrant"
 	case *gatewayv1beta1.ReferenceGrant:
@@ -108,7 +110,8 @@ var watchedKinds = len(kindOf)
 
 var kindOf = map[string]string{
 	"namespaces": "Namespace", "services": "Service", "secrets": "Secret", "endpointslices": "EndpointSlice", "ingressclasses": "IngressClass",
-	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
+	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "grpcroutes": "GRPCRoute",
+	"listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
 }
 
 func apiVersion(path string) string {
@@ -643,7 +646,8 @@ func oneOfEach() []metav1.Object {
 	return []metav1.Object{
 		namespace("shop"), service("shop", "web"), endpointSlice("shop", "web-1", "web", "10.0.0.1"), secret("shop", "cert", corev1.SecretTypeTLS),
 		ingressClass("fairlead"), ingress("shop", "web", "a.example"), &gatewayv1.GatewayClass{ObjectMeta: meta("", "fairlead")},
-		&gatewayv1.Gateway{ObjectMeta: meta("shop", "edge")}, httpRoute("shop", "web"), &gatewayv1.ReferenceGrant{ObjectMeta: meta("shop", "grant")},
+		&gatewayv1.Gateway{ObjectMeta: meta("shop", "edge")}, httpRoute("shop", "web"), &gatewayv1.GRPCRoute{ObjectMeta: meta("shop", "rpc")},
+		&gatewayv1.ReferenceGrant{ObjectMeta: meta("shop", "grant")},
 	}
 }
 
@@ -664,7 +668,7 @@ func (a *fakeAPI) all() []string {
 				var o discoveryv1.EndpointSlice
 				_ = json.Unmarshal(s.raw, &o)
 				text = sliceText(&o)
-			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "gatewayclasses":
+			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "gatewayclasses":
 				text += " " + strconv.Itoa(s.version)
 			}
 			out = append(out, text)
@@ -703,6 +707,7 @@ func text(s *object.Snapshot) []string {
 	out = append(out, lines("backendtlspolicies", true, s.BackendTLSPolicies)...)
 	out = append(out, lines("listenersets", true, s.ListenerSets)...)
 	out = append(out, lines("httproutes", true, s.HTTPRoutes)...)
+	out = append(out, lines("grpcroutes", true, s.GRPCRoutes)...)
 	out = append(out, lines("referencegrants", false, s.ReferenceGrants)...)
 	slices.Sort(out)
 	return out

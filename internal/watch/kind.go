@@ -213,6 +213,11 @@ func (c *Cluster) gatewayKinds() []*kind {
 			open: func(ns, _ string) client { return typed(&gatewayv1.BackendTLSPolicy{}, api.BackendTLSPolicies(ns)) },
 		},
 		{
+			name: "grpcroutes", role: routes, table: true, gateway: stable, without: "GRPCRoutes are not served",
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.GRPCRoute { return &s.GRPCRoutes }),
+			open:  func(ns, _ string) client { return typed(&gatewayv1.GRPCRoute{}, api.GRPCRoutes(ns)) },
+		},
+		{
 			name: "referencegrants", table: true, gateway: []string{"v1", "v1beta1"},
 			shelf: namespaced(true, func(s *object.Snapshot) *map[object.Key]*gatewayv1.ReferenceGrant { return &s.ReferenceGrants }),
 			open: func(ns, version string) client {

@@ -90,6 +90,7 @@ func TestTrim(t *testing.T) {
 			&networkingv1.Ingress{ObjectMeta: common(), Status: networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{Ingress: []networkingv1.IngressLoadBalancerIngress{{IP: "1.2.3.4"}}}}},
 		},
 		{"HTTPRoute", &gatewayv1.HTTPRoute{ObjectMeta: full(), Status: status}, &gatewayv1.HTTPRoute{ObjectMeta: common(), Status: status}},
+		{"GRPCRoute", &gatewayv1.GRPCRoute{ObjectMeta: full(), Status: gatewayv1.GRPCRouteStatus(status)}, &gatewayv1.GRPCRoute{ObjectMeta: common(), Status: gatewayv1.GRPCRouteStatus(status)}},
 		{
 			"ReferenceGrant", &gatewayv1.ReferenceGrant{ObjectMeta: full(), Spec: gatewayv1.ReferenceGrantSpec{To: []gatewayv1.ReferenceGrantTo{{Kind: "Secret"}}}},
 			&gatewayv1.ReferenceGrant{ObjectMeta: without(bare), Spec: gatewayv1.ReferenceGrantSpec{To: []gatewayv1.ReferenceGrantTo{{Kind: "Secret"}}}},
