@@ -301,7 +301,7 @@ func serveBackend(t testing.TB, p route.Protocol, h http.HandlerFunc) string {
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(p != route.H2C)
-	protocols.SetUnencryptedHTTP2(p == route.H2C)
+	protocols.SetUnencryptedHTTP2(p == route.H2C || p == route.HTTP) // gRPC comes that way even where nobody said so
 	protocols.SetHTTP2(p == route.HTTPS)
 	s := &http.Server{Handler: h, Protocols: protocols, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	serve := s.Serve

@@ -648,8 +648,8 @@ func TestRefusedFromTheStart(t *testing.T) {
 		synced bool
 		lines  int
 	}{
-		{"namespaces", []string{"namespaces"}, true, 10},
-		{"all without a namespace", []string{"namespaces", "ingressclasses", "gatewayclasses"}, true, 8},
+		{"namespaces", []string{"namespaces"}, true, 11},
+		{"all without a namespace", []string{"namespaces", "ingressclasses", "gatewayclasses"}, true, 9},
 		{"services", []string{"services"}, false, 0},
 		{"gateways", []string{"gateways"}, false, 0},
 	}
