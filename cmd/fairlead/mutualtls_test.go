@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -167,7 +170,7 @@ func TestBackendTLSPolicyIsServed(t *testing.T) {
 	eventually(t, "with the authority of the backend", served)
 	writeFile(t, dir, "ca.yaml", foreign.configMap("shop", "ca"))
 	eventually(t, "with another authority", refused("backend-connect-failed"))
-	writeFile(t, dir, "ca.yaml", "")
+	removeFile(t, dir, "ca.yaml")
 	eventually(t, "without an authority", refused("backend-connect-failed"))
 	writeFile(t, dir, "ca.yaml", ours.configMap("shop", "ca"))
 	eventually(t, "with the authority of the backend again", served)
@@ -177,4 +180,153 @@ func TestBackendTLSPolicyIsServed(t *testing.T) {
 	}
 }
 
+func removeFile(t testing.TB, dir, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var discardLog = log.New(io.Discard, "", 0)
+
+// demandingFolder is two Gateways on one port, of which the first demands certificates of clients.
+const demandingFolder = `apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: strict, namespace: shop}
+spec:
+  gatewayClassName: fairlead
+  tls: {frontend: {default: {validation: {mode: MODE, caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}}}
+  listeners:
+  - {name: https, protocol: HTTPS, port: 443, hostname: strict.example.com, tls: {certificateRefs: [{name: cert}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: open, namespace: shop}
+spec:
+  gatewayClassName: fairlead
+  listeners:
+  - {name: https, protocol: HTTPS, port: 443, hostname: open.example.com, tls: {certificateRefs: [{name: cert}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{name: strict}, {name: open}]
+  rules:
+  - filters: [{type: RequestRedirect, requestRedirect: {hostname: answered.example.com}}]
+`
+
+// shaker makes requests over connections of its own.
+type shaker struct {
+	address string
+	config  *tls.Config // without a server name
+}
+
+// ask sends a request for a host over a connection that was made for a server name, and returns the status; 0 if the connection could not be made or broke.
+func (s *shaker) ask(sni, host string) (status int, resumed bool) {
+	c, err := s.dial(sni)
+	if err != nil {
+		return 0, false
+	}
+	defer func() { _ = c.Close() }()
+	return askOver(c, host), c.ConnectionState().DidResume
+}
+
+func (s *shaker) dial(sni string) (*tls.Conn, error) {
+	config := s.config.Clone()
+	config.ServerName, config.InsecureSkipVerify = sni, true
+	return tls.Dial("tcp", s.address, config)
+}
+
+func askOver(c *tls.Conn, host string) (status int) {
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
+func TestClientCertificatesAreDemanded(t *testing.T) {
+	ours, foreign := newIssuer(t), newIssuer(t)
+	client := &x509.Certificate{DNSNames: []string{"client"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	good, _, _ := ours.issue(client)
+	bad, _, _ := foreign.issue(client)
+	server, _, _ := ours.issue(&x509.Certificate{DNSNames: []string{"client"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	dir := t.TempDir()
+	mode := func(m string) { writeFile(t, dir, "gateways.yaml", strings.ReplaceAll(demandingFolder, "MODE", m)) }
+	mode("AllowValidOnly")
+	writeFile(t, dir, "cert.yaml", ours.secret("shop", "cert", &x509.Certificate{DNSNames: []string{"*.example.com"}}))
+	writeFile(t, dir, "ca.yaml", ours.configMap("shop", "clients"))
+	r := serveFolder(t, dir)
+	with := func(pairs ...tls.Certificate) *shaker { return &shaker{r.https, &tls.Config{Certificates: pairs}} }
+	expect := func(what string, s *shaker, sni, host string, want int) {
+		t.Helper()
+		if got, _ := s.ask(sni, host); got != want {
+			t.Errorf("%s: SNI %q, Host %s: %d, want %d", what, sni, host, got, want)
+		}
+	}
+	const strict, open = "strict.example.com", "open.example.com"
+	expect("good certificate", with(good), strict, strict, 302)
+	expect("no certificate", with(), strict, strict, 0)
+	expect("certificate of another authority", with(bad), strict, strict, 0)
+	expect("certificate for servers", with(server), strict, strict, 0)
+	expect("no certificate, other Gateway", with(), open, open, 302)
+	for _, sni := range []string{open, "", "unknown.example.org"} {
+		expect("a way around", with(), sni, strict, 421)
+		expect("a way around", with(good), sni, strict, 421) // nobody asked for it
+	}
+	expect("upper case", with(), "Strict.Example.Com", strict, 0)
+
+	// A session that began without a certificate is none with one, and a connection that is open is no way around a new demand.
+	session := &shaker{r.https, &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(4)}}
+	mode("AllowInsecureFallback")
+	eventually(t, "clients are let in without", func() error {
+		if got, _ := session.ask(strict, strict); got != 302 {
+			return fmt.Errorf("got %d", got)
+		}
+		return nil
+	})
+	if got, resumed := session.ask(strict, strict); got != 302 || !resumed {
+		t.Errorf("the session is not resumed while nothing changes: %d, %t", got, resumed)
+	}
+	expect("certificate of another authority", with(bad), strict, strict, 302)
+	kept, err := session.dial(strict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = kept.Close() }()
+	if got := askOver(kept, strict); got != 302 {
+		t.Fatalf("got %d", got)
+	}
+	mode("AllowValidOnly")
+	eventually(t, "a new connection needs a certificate", func() error {
+		if got, resumed := session.ask(strict, strict); got != 0 {
+			return fmt.Errorf("got %d, resumed %t", got, resumed)
+		}
+		return nil
+	})
+	if got := askOver(kept, strict); got != 421 && got != 0 {
+		t.Errorf("an old connection is a way around the demand: %d", got)
+	}
+
+	// Without an authority nobody is let in, and the neighbours serve on.
+	removeFile(t, dir, "ca.yaml")
+	eventually(t, "the listener is closed", func() error {
+		if got, _ := with(good).ask(strict, strict); got == 302 {
+			return fmt.Errorf("got %d", got)
+		}
+		return nil
+	})
+	expect("other Gateway", with(), open, open, 302)
+	writeFile(t, dir, "ca.yaml", foreign.configMap("shop", "clients"))
+	eventually(t, "the other authority counts", func() error {
+		if got, _ := with(bad).ask(strict, strict); got != 302 {
+			return fmt.Errorf("got %d", got)
+		}
+		return nil
+	})
+	expect("certificate of the old authority", with(good), strict, strict, 0)
+}

@@ -21,9 +21,10 @@ type gateway struct {
 	// binds are the addresses that its listeners are bound to; "" is the address that Gateways share. Empty: it has none, and nothing of it is served.
 	binds     []string
 	published []gatewayv1.GatewayStatusAddress
-	admits    allowance // of which namespaces ListenerSets may add listeners
-	accepted  verdict   // what speaks against the Gateway as a whole; not its listeners
-	addressed verdict   // whether it has the addresses that it should have
+	admits    allowance                // of which namespaces ListenerSets may add listeners
+	accepted  verdict                  // what speaks against the Gateway as a whole; not its listeners
+	demands   map[string]*clientDemand // of its clients, by the field that says so
+	addressed verdict                  // whether it has the addresses that it should have
 
 	// What follows is for a Gateway that is reached through a Service; see infrastructure.go and bindport.go.
 	record              object.Key        // the Service that leads to it
@@ -173,6 +174,9 @@ func (c *compiler) gatewayStatus(g *gateway) {
 			accepted.conditionWithReason("Accepted", generation),
 			programmed.condition("Programmed", "Programmed", generation),
 		},
+	}
+	if insecure := g.insecureFrontend(); insecure != nil {
+		status.Conditions = append(status.Conditions, *insecure)
 	}
 	for _, l := range g.entries {
 		status.Listeners = append(status.Listeners, l.status())

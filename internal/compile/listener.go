@@ -31,9 +31,10 @@ type listener struct {
 	conflicted verdict // yes means that there is no conflict
 	pending    verdict // why it is not bound yet, or nowhere, though it may be
 	resolved   verdict
-	pairs      []route.KeyPair // HTTPS; none: it presents a self-signed certificate
-	order      *order          // of its certificate; nil: none is on order
-	overlap    string          // another listener of its port with a hostname that intersects with its own; "" when there is none
+	clients    *route.ClientAuth // HTTPS; nil: nothing is demanded of clients
+	pairs      []route.KeyPair   // HTTPS; none: it presents a self-signed certificate
+	order      *order            // of its certificate; nil: none is on order
+	overlap    string            // another listener of its port with a hostname that intersects with its own; "" when there is none
 	attached   int32
 	open       []*openListener
 }
@@ -149,25 +150,6 @@ func (c *compiler) checkHostname(l *listener) {
 		c.reject(l, ".hostname", gatewayv1.ListenerReasonUnsupportedValue, "the hostname %v", err)
 	}
 	l.hostname = name
-}
-
-// checkClientValidation closes listeners that should demand certificates from clients: that is not supported yet, and to serve them without would open to
-// everybody what its author meant to close.
-func (c *compiler) checkClientValidation(l *listener) {
-	tls := l.gateway.obj.Spec.TLS
-	if l.protocol != route.HTTPS || tls == nil || tls.Frontend == nil {
-		return
-	}
-	config := tls.Frontend.Default
-	for _, p := range tls.Frontend.PerPort {
-		if p.Port == l.spec.Port {
-			config = p.TLS
-		}
-	}
-	if config.Validation != nil {
-		c.reject(l, "", gatewayv1.ListenerReasonUnsupportedValue,
-			"the Gateway's spec.tls.frontend demands client certificates, which is not supported yet: the listener is closed rather than open to everybody")
-	}
 }
 
 // checkKinds finds the kinds of routes that may attach to a listener.
@@ -399,7 +381,7 @@ func (c *compiler) openListener(l *listener, bind route.Bind) {
 	port := c.port(bind, l.protocol)
 	source := route.Source{Kind: l.parent.ref.Kind, Namespace: l.parent.ref.Namespace, Name: l.parent.ref.Name, Field: l.field}
 	o := &openListener{
-		Listener: &route.Listener{Name: l.tableName(), Hostname: l.hostname, Port: l.clientPort, Source: source},
+		Listener: &route.Listener{Name: l.tableName(), Hostname: l.hostname, Port: l.clientPort, Clients: l.clients, Source: source},
 		hosts:    make(map[string]*route.Host),
 	}
 	port.Listeners = append(port.Listeners, o.Listener)

@@ -20,7 +20,8 @@ type clientConn struct {
 	from   netip.AddrPort
 	tls    *tls.Conn // nil without TLS
 	state  *tls.ConnectionState
-	name   string // of the server, as the handshake asked for it
+	name   string            // of the server, as the handshake asked for it
+	shown  *route.ClientAuth // the demand that the client's certificate met in the handshake; nil if there was none
 
 	// refs counts whoever still uses the connection: the socket as long as it is open, and each request. At 0 the port forgets it.
 	refs    atomic.Int64

@@ -152,8 +152,17 @@ func (x *exchange) lookup() (ok bool) {
 		x.answer(http.StatusNotFound, reason, "")
 		return false
 	}
+	if listener.Clients != nil && !x.hasShown(listener.Clients) {
+		x.answer(http.StatusMisdirectedRequest, route.Misdirected, "the TLS connection was made without what the listener demands of clients")
+		return false
+	}
 	x.rule = x.set.rules[ruleKey{listener, rule}]
 	return true
+}
+
+// hasShown tells whether the client's certificate met a demand when the connection was made. The demand may be newer than the connection.
+func (x *exchange) hasShown(demand *route.ClientAuth) bool {
+	return x.conn != nil && x.conn.shown.Equal(demand)
 }
 
 // checkServerName refuses requests for a host of another listener than the one that the TLS connection was made for, with its certificate and its demands on

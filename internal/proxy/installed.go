@@ -16,6 +16,8 @@ import (
 type installed struct {
 	table *route.Table
 	rules map[ruleKey]*boundRule
+	// demands are what listeners demand of clients; nil if there are none.
+	demands map[*route.ClientAuth]*clientDemand
 }
 
 // ruleKey names a rule in a listener. Listeners may share rules; their requests are counted apart.
@@ -59,7 +61,7 @@ func (p *Proxy) newInstalled(t *route.Table) *installed {
 	rules, backends := 0, 0
 	eachRule(t, func(_ *route.Listener, r *route.Rule) { rules++; backends += len(r.Backends) })
 	b.rules, b.ends = make([]boundRule, rules), make([]boundBackend, backends)
-	in := &installed{table: t, rules: make(map[ruleKey]*boundRule, rules)}
+	in := &installed{table: t, rules: make(map[ruleKey]*boundRule, rules), demands: demandsOf(t)}
 	eachRule(t, func(l *route.Listener, r *route.Rule) {
 		if key := (ruleKey{l, r}); in.rules[key] == nil {
 			in.rules[key] = b.rule(l, r)

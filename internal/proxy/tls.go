@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -18,8 +19,8 @@ import (
 // tlsConfig is the TLS of a port: versions 1.2 and 1.3, forward secrecy and authenticated encryption only.
 //
 // Each port has a Config of its own, and with it its own ticket keys, which crypto/tls replaces every day and forgets after a week. Within a port a session is
-// resumed only under the server name that it was made for: a ticket is no way around what a handshake for another listener would have demanded (RFC 6066,
-// section 3, forbids it as well). The name is kept in the ticket, where the client can neither read nor change it.
+// resumed only under the server name that it was made for, and only while the same is demanded of clients as then: a ticket is no way around what a handshake would
+// demand now, or for another listener (RFC 6066, section 3, forbids the latter as well). Both are kept in the ticket, where the client can neither read nor change them.
 func (n *port) tlsConfig() *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -30,33 +31,107 @@ func (n *port) tlsConfig() *tls.Config {
 		},
 		NextProtos:     []string{http2.NextProtoTLS, "http/1.1"},
 		GetCertificate: n.certificate,
-
-		GetConfigForClient: n.challengeConfig,
 	}
-	c.WrapSession = func(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
-		s.Extra = append(s.Extra, []byte(ticketLabel+normalName(cs.ServerName)))
-		return c.EncryptTicket(cs, s)
-	}
-	c.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
-		s, err := c.DecryptTicket(identity, cs)
-		if s == nil || err != nil || !madeFor(s, normalName(cs.ServerName)) {
-			return nil, err
+	bindTickets(c, c, nil)
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if challenge, err := n.challengeConfig(hello); challenge != nil || err != nil {
+			return challenge, err
 		}
-		return s, nil
+		return n.demandingConfig(c, hello), nil
 	}
 	return c
 }
 
+// bindTickets makes tickets of c good for the server name that they were made for and for one demand on clients only. They are sealed with the keys of base.
+func bindTickets(c, base *tls.Config, demand *route.ClientAuth) {
+	label := func(cs tls.ConnectionState) string {
+		return ticketLabel + normalName(cs.ServerName) + " " + demand.Digest()
+	}
+	c.WrapSession = func(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
+		s.Extra = append(s.Extra, []byte(label(cs)))
+		return base.EncryptTicket(cs, s)
+	}
+	c.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+		s, err := base.DecryptTicket(identity, cs)
+		if s == nil || err != nil || !madeFor(s, label(cs)) {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
 const ticketLabel = "fairlead server name: "
 
-// madeFor reports whether a session was made for a server name.
-func madeFor(s *tls.SessionState, name string) bool {
+// madeFor reports whether a session was made under a label.
+func madeFor(s *tls.SessionState, label string) bool {
 	for _, extra := range s.Extra {
-		if made, ok := strings.CutPrefix(string(extra), ticketLabel); ok {
-			return made == name
+		if strings.HasPrefix(string(extra), ticketLabel) {
+			return string(extra) == label
 		}
 	}
 	return false
+}
+
+// demandingConfig returns the configuration for a handshake with the listener that owns the server name, and notes on the connection what that demands of
+// clients. It is nil, which is the configuration base, when that is nothing.
+func (n *port) demandingConfig(base *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
+	demand := n.demandOn(normalName(hello.ServerName))
+	if demand == nil {
+		return nil
+	}
+	if conn, ok := hello.Conn.(*clientConn); ok {
+		conn.shown = demand.ClientAuth
+	}
+	c := base.Clone()
+	c.GetConfigForClient = nil
+	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, demand.authorities
+	if demand.Optional {
+		c.ClientAuth, c.ClientCAs = tls.RequestClientCert, nil // which names no authorities, so that clients offer whatever they have
+	}
+	bindTickets(c, base, demand.ClientAuth)
+	return c
+}
+
+// demandOn returns what the listener that owns a server name demands of clients; nil when that is nothing.
+func (n *port) demandOn(name string) *clientDemand {
+	in := n.proxy.installed.Load()
+	if in == nil || len(in.demands) == 0 {
+		return nil
+	}
+	port := in.table.Port(n.bind)
+	if port == nil {
+		return nil
+	}
+	l := port.Listener(name)
+	if l == nil || l.Clients == nil {
+		return nil
+	}
+	return in.demands[l.Clients]
+}
+
+// clientDemand is a demand on clients, ready for use.
+type clientDemand struct {
+	*route.ClientAuth
+	authorities *x509.CertPool
+}
+
+// demandsOf are the demands of all listeners of a table.
+func demandsOf(t *route.Table) map[*route.ClientAuth]*clientDemand {
+	var out map[*route.ClientAuth]*clientDemand
+	for _, p := range t.Ports {
+		for _, l := range p.Listeners {
+			if l.Clients == nil || out[l.Clients] != nil {
+				continue
+			}
+			d := &clientDemand{l.Clients, x509.NewCertPool()}
+			d.authorities.AppendCertsFromPEM(l.Clients.Authorities) // if there is none in it, nobody is let in
+			if out == nil {
+				out = map[*route.ClientAuth]*clientDemand{}
+			}
+			out[l.Clients] = d
+		}
+	}
+	return out
 }
 
 // normalName is a server name as tables know it.

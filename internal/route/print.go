@@ -65,6 +65,9 @@ func (l *Listener) text() string {
 	if l.Port != 0 {
 		words = append(words, "port="+strconv.Itoa(int(l.Port)))
 	}
+	if l.Clients != nil {
+		words = append(words, l.Clients.String())
+	}
 	if l.OneLabelWildcards {
 		words = append(words, "one-label-wildcards")
 	}

@@ -75,9 +75,10 @@ type Listener struct {
 	// the star stands for one or more labels.
 	OneLabelWildcards bool
 	// Port is the port that clients connect to, which redirects keep: the listener's own port, not the port that it is bound to in the pod.
-	Port   uint16
-	Hosts  []*Host
-	Source Source
+	Port    uint16
+	Clients *ClientAuth // HTTPS; nil: nothing is demanded of clients
+	Hosts   []*Host
+	Source  Source
 
 	index names[Host]
 }
