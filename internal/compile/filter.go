@@ -36,6 +36,8 @@ type httpFilters struct {
 	seen     map[gatewayv1.HTTPRouteFilterType]bool
 	warn     func(field, code, message string)
 	at       string // the filter that is compiled now
+	// backend finds the pool that a filter at a field refers to. If there is none it reports that, and says why.
+	backend func(field string, ref *gatewayv1.BackendObjectReference) (*route.Pool, string)
 }
 
 // list returns the compiled filters.
@@ -66,7 +68,7 @@ func (f *httpFilters) add(spec *gatewayv1.HTTPRouteFilter) *filterError {
 	if f.types != nil && !slices.Contains(f.types, spec.Type) {
 		return unsupportedFilter(".type", "%q is none of the types of filters that this kind of route can have: %s", spec.Type, joinTypes(f.types))
 	}
-	if f.seen[spec.Type] {
+	if f.seen[spec.Type] && spec.Type != gatewayv1.HTTPRouteFilterRequestMirror {
 		return incompatibleFilter("", "there is another %s filter already", spec.Type)
 	}
 	set(&f.seen, spec.Type, true)
@@ -86,6 +88,10 @@ func (f *httpFilters) add(spec *gatewayv1.HTTPRouteFilter) *filterError {
 		return f.redirect(spec.RequestRedirect)
 	case gatewayv1.HTTPRouteFilterURLRewrite:
 		return f.rewrite(spec.URLRewrite)
+	case gatewayv1.HTTPRouteFilterCORS:
+		return f.cors(spec.CORS)
+	case gatewayv1.HTTPRouteFilterRequestMirror:
+		return f.mirror(spec.RequestMirror)
 	case gatewayv1.HTTPRouteFilterExtensionRef:
 		err := unsupportedFilter(".extensionRef", "Fairlead has no filters of the kind %s (group %q)", spec.ExtensionRef.Kind, spec.ExtensionRef.Group)
 		err.unresolved = true

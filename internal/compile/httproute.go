@@ -225,6 +225,14 @@ func (r *httpRule) newFilters(field string, outer *httpFilters) *httpFilters {
 	return &httpFilters{
 		ports: r.opt.bindPort, prefixes: r.hasOnePrefix(), outer: outer, types: r.httpRoute.filters,
 		warn: func(at, code, message string) { r.problems.add(Warning, r.ref, field+at, code, "%s", message) },
+		backend: func(at string, ref *gatewayv1.BackendObjectReference) (*route.Pool, string) {
+			pool, v, code := r.backendPool(r.ref, ref)
+			if !v.ok() {
+				r.problems.add(Error, r.ref, field+at, code, "%s", v.Message)
+				r.leadsNowhere(v)
+			}
+			return pool, v.Message
+		},
 	}
 }
 

@@ -61,12 +61,26 @@ func poolsOf(l *route.Listener) iter.Seq[*route.Pool] {
 	return func(yield func(*route.Pool) bool) {
 		for _, h := range l.Hosts {
 			for _, r := range h.Rules {
+				if !eachFilterPool(r.Filters, yield) {
+					return
+				}
 				for i := range r.Backends {
-					if pool := r.Backends[i].Pool; pool != nil && !yield(pool) {
+					b := &r.Backends[i]
+					if b.Pool != nil && !yield(b.Pool) || !eachFilterPool(b.Filters, yield) {
 						return
 					}
 				}
 			}
 		}
 	}
+}
+
+// eachFilterPool yields the pools that filters send something to.
+func eachFilterPool(filters []route.Filter, yield func(*route.Pool) bool) bool {
+	for _, f := range filters {
+		if m, ok := f.(*route.Mirror); ok && !yield(m.Pool) {
+			return false
+		}
+	}
+	return true
 }

@@ -26,6 +26,7 @@ func (x *exchange) answer(status int, reason route.Reason, detail string) {
 	x.settleBody()
 	h := x.reply.Header()
 	h[ReasonHeader] = []string{string(reason)}
+	x.corsHeader(h, x.cors())
 	if isGRPC(x.in) && status >= http.StatusBadRequest {
 		answerGRPC(h, status, reason)
 		x.reply.WriteHeader(http.StatusOK)

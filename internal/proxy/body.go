@@ -49,6 +49,7 @@ type clientBody struct {
 	before func()
 	// from and to are the trailers of the request as it comes in and as it goes out; to has the names that may be passed on.
 	from, to http.Header
+	copy     *mirroring // nil: nobody wants one; held: mu
 
 	watch   watchdog // for a read that takes too long
 	haste   sync.Mutex
@@ -134,7 +135,11 @@ func (b *clientBody) Read(p []byte) (n int, err error) {
 	if late && err != nil {
 		err = os.ErrDeadlineExceeded
 	}
-	return n, b.settle(total, err)
+	err = b.settle(total, err)
+	if b.copy != nil {
+		b.copy.took(p[:n], err)
+	}
+	return n, err
 }
 
 // settle says what a read means that ended with err and brought the total to what it is.
@@ -238,6 +243,9 @@ func (b *clientBody) close() {
 	b.takeOver(wait)
 	defer b.mu.Unlock()
 	b.closed = true
+	if b.copy != nil {
+		b.copy.abandon()
+	}
 	b.watch.stop()
 	b.haste.Lock()
 	defer b.haste.Unlock()

@@ -120,6 +120,7 @@ func (p *Proxy) Close() error {
 	}
 	goodbyes.Wait()
 	p.group.Wait()
+	p.mirrors.close()
 	return err
 }
 

@@ -17,6 +17,7 @@ type plan struct {
 	redirect          *route.Redirect
 	hostname          string            // "" keeps the request's
 	path              *route.PathChange // nil keeps the request's
+	cors              *corsPlan         // nil: browsers have the backend's word
 }
 
 // newPlan strings the filters of a rule and those of one of its backends together. Of two rewrites of the same thing the backend's counts.
@@ -37,6 +38,8 @@ func (p *plan) add(f route.Filter) {
 		p.response = appendOps(p.response, &f.HeaderChange)
 	case *route.Redirect:
 		p.redirect = f
+	case *route.CORS:
+		p.cors = newCORSPlan(f)
 	case *route.Rewrite:
 		if f.Hostname != "" {
 			p.hostname = f.Hostname

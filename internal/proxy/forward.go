@@ -124,6 +124,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if x.waits {
 		pr.Out.Header["Expect"] = continueValue
 	}
+	x.mirror(pr.Out)
 	changeRequest(pr.Out, p.request)
 	pr.Out.Trailer = nil
 	if x.body != nil {
@@ -185,6 +186,7 @@ func modifyResponse(res *http.Response) error {
 			delete(h, name)
 		}
 	}
+	x.corsHeader(h, x.backend.plan.cors)
 	change(h, x.backend.plan.response)
 	x.tellSession(h)
 	if _, ok := h["Content-Type"]; !ok {

@@ -91,7 +91,7 @@ func (x *exchange) serve() {
 	if !x.normalize() || x.challenged() || !x.lookup() || x.answered() {
 		return
 	}
-	if x.redirect(&x.rule.plan) || !x.choose() {
+	if x.preflight(&x.rule.plan) || x.redirect(&x.rule.plan) || !x.choose() {
 		return
 	}
 	x.forward()
@@ -253,7 +253,7 @@ func (x *exchange) choose() (ok bool) {
 		x.answer(http.StatusInternalServerError, route.Internal, "the pool "+b.name+" is not installed")
 		return false
 	}
-	return !x.redirect(&b.plan)
+	return !x.preflight(&b.plan) && !x.redirect(&b.plan)
 }
 
 // end settles what is left of an exchange: the body, the account, and what the exchange panicked with. http.ErrAbortHandler is how one ends whose response cannot be

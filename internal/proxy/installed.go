@@ -32,6 +32,7 @@ type boundRule struct {
 	listener *route.Listener
 	port     []string // the value of X-Forwarded-Port
 	plan     plan     // of the rule's filters; each backend has its own, which begins with these
+	mirrors  []boundMirror
 	backends []boundBackend
 	total    uint64 // sum of the weights
 	sticky   bool   // a client may have a session with one of several backends
@@ -41,12 +42,14 @@ type boundRule struct {
 // boundBackend is one of the backends of a rule, ready to serve.
 type boundBackend struct {
 	*route.WeightedPool
-	upTo   uint64 // sum of the weights of the backends before this one, and of its own
-	pool   roundTripper
-	name   string             // of the pool, for the access log
-	keeps  *route.Persistence // nil: clients may go to another endpoint each time
-	plan   plan
-	counts atomic.Pointer[telemetry.PoolMetrics]
+	upTo  uint64 // sum of the weights of the backends before this one, and of its own
+	pool  roundTripper
+	name  string             // of the pool, for the access log
+	keeps *route.Persistence // nil: clients may go to another endpoint each time
+	plan  plan
+	// mirrors are those of the backend's own filters.
+	mirrors []boundMirror
+	counts  atomic.Pointer[telemetry.PoolMetrics]
 }
 
 // roundTripper is what the proxy wants of a *backend.Pool.
@@ -104,7 +107,7 @@ func (b *binder) rule(l *route.Listener, r *route.Rule) *boundRule {
 		b.listener, b.port = l, []string{strconv.Itoa(int(l.Port))}
 	}
 	bound.Rule, bound.listener, bound.port = r, l, b.port
-	bound.plan = newPlan(r.Filters, nil)
+	bound.plan, bound.mirrors = newPlan(r.Filters, nil), b.mirrors(r.Filters)
 	n := len(r.Backends)
 	bound.backends, b.ends = b.ends[:n:n], b.ends[n:]
 	for i := range r.Backends {
@@ -118,7 +121,7 @@ func (b *binder) backend(end *boundBackend, rule *boundRule, w *route.WeightedPo
 	weight := uint64(max(w.Weight, 0)) // #nosec G115 -- not negative
 	end.WeightedPool, end.upTo, end.plan = w, rule.total+weight, rule.plan
 	if len(w.Filters) > 0 {
-		end.plan = newPlan(rule.Filters, w.Filters)
+		end.plan, end.mirrors = newPlan(rule.Filters, w.Filters), b.mirrors(w.Filters)
 	}
 	if w.Pool == nil {
 		return weight
@@ -127,6 +130,15 @@ func (b *binder) backend(end *boundBackend, rule *boundRule, w *route.WeightedPo
 	end.pool, end.name, end.keeps = pool.pool, pool.name, keeps(rule.Rule, w.Pool)
 	rule.sticky = rule.sticky || end.keeps != nil && len(rule.backends) > 1
 	return weight
+}
+
+func (b *binder) mirrors(filters []route.Filter) (out []boundMirror) {
+	for _, f := range filters {
+		if m, ok := f.(*route.Mirror); ok {
+			out = append(out, boundMirror{m, b.pool(m.Pool).pool})
+		}
+	}
+	return out
 }
 
 func (b *binder) pool(p *route.Pool) boundPool {

@@ -91,6 +91,8 @@ type Proxy struct {
 	retries bool               // a goroutine is trying to bind what could not be bound
 	stopped bool               // by Shutdown or Close: no port is opened any more
 
+	mirrors mirrors
+
 	tunnelMu sync.Mutex
 	tunnels  map[*tunnel]struct{}
 }
@@ -111,6 +113,7 @@ func New(opt Options) (*Proxy, error) {
 		tunnels: map[*tunnel]struct{}{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.mirrors.ctx, p.mirrors.metrics = p.ctx, opt.Metrics
 	p.handler = func(b route.Bind) http.Handler { return newHandler(p, b) }
 	return p, nil
 }

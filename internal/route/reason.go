@@ -28,5 +28,7 @@ const (
 	Overloaded           Reason = "overloaded"             // 503: a limit on connections or requests is reached
 	Redirected           Reason = "redirect"               // 3xx: a redirect filter answered
 	Challenge            Reason = "acme-challenge"         // 200: a certificate authority's challenge was answered
+	Preflight            Reason = "cors-preflight"         // 204: a CORS filter answered a preflight
+	CORSDenied           Reason = "cors-denied"            // 403: a preflight for an origin that the CORS filter does not allow
 	Internal             Reason = "internal-error"         // 500: a fault of Fairlead itself
 )

@@ -34,6 +34,7 @@ type Metrics struct {
 	requestBytes  *prometheus.CounterVec
 	responseBytes *prometheus.CounterVec
 	unmatched     *prometheus.CounterVec
+	mirrored      *prometheus.CounterVec
 	answered      *prometheus.CounterVec
 
 	backendRequests    *prometheus.CounterVec
@@ -101,6 +102,7 @@ func (m *Metrics) defineRequests() {
 	m.responseBytes = m.counter("response_bytes_total", "Bytes of response bodies written to clients.", routeLabelNames...)
 	m.answered = m.counter("answered_requests_total", "Requests of a route that Fairlead answered itself, in place of a backend, by reason code.",
 		slices.Concat(routeLabelNames, []string{"reason"})...)
+	m.mirrored = m.counter("mirrored_requests_total", "Copies of requests that were made for RequestMirror filters, by what became of them.", "result")
 	m.unmatched = m.counter("unmatched_requests_total", "Requests that no route got, by the reason code of the answer.", "listener", "reason")
 }
 

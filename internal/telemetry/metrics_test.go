@@ -44,6 +44,7 @@ func exercise(m *Metrics) {
 	l.Handshake(tls.VersionTLS13, true, false)
 	l.InFlight(1)
 	m.Unmatched(":8080", route.NoRoute)
+	m.Mirrored(MirrorSent)
 	m.Config(ConfigStatus{
 		Generation: 7, Installed: time.Unix(1700000000, 0), Built: time.Millisecond,
 		Objects: map[ObjectState]int{{"HTTPRoute", "accepted"}: 3}, Problems: map[string]int{"error": 1},
