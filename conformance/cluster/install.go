@@ -55,6 +55,18 @@ func (c *Cluster) InstallGatewayAPI(ctx context.Context, checkout string) error 
 	return c.do(ctx, "kubectl", "wait", "--for=condition=Established", "--timeout=30s", "crd/gateways.gateway.networking.k8s.io", "crd/httproutes.gateway.networking.k8s.io")
 }
 
+// AppImage is the application of the end-to-end tests.
+const AppImage = "localhost/app:dev"
+
+// AddApp builds the application of the end-to-end tests from a checkout and gives it to the nodes as AppImage.
+func (c *Cluster) AddApp(ctx context.Context, checkout string) error {
+	binary := filepath.Join(c.State, "app")
+	if err := (program{name: "app", pkg: "./internal/echo/pod"}).build(ctx, checkout, binary); err != nil {
+		return err
+	}
+	return c.AddImage(ctx, "app", Image{Tags: []string{AppImage}, Files: map[string]string{"/app": binary}, Entrypoint: []string{"/app"}, User: "65532"})
+}
+
 // do runs a command in the cluster that has to succeed.
 func (c *Cluster) do(ctx context.Context, name string, args ...string) error {
 	cmd, err := c.Command(ctx, name, args...)

@@ -7,6 +7,7 @@
 //	cluster image              build Fairlead from this checkout and give it to the nodes as localhost/fairlead:dev
 //	cluster install ARG...     install the Gateway API, and with helm the chart of this checkout and that image; arguments are helm's
 //	cluster suite FLAG...      run the Gateway API's conformance suite; flags are the suite's, and go test's with -test before them
+//	cluster e2e FLAG...        run the end-to-end tests; flags are theirs, and go test's with -test before them
 //
 // The environment variable CLUSTER names the cluster, if it is not the one without a name; several can run at once.
 package main
@@ -68,7 +69,7 @@ func open() (workspace, error) {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("want up, down, image, install, suite, kubectl or sh")
+		return errors.New("want up, down, image, install, suite, e2e, kubectl or sh")
 	}
 	if slices.Contains([]string{"init", "supervise", "stop-part", "start-part"}, args[0]) {
 		return inside(args[0], args[1:])
@@ -90,6 +91,8 @@ func run(args []string) error {
 		return w.Install(ctx, w.checkout, args...)
 	case "suite":
 		return w.suite(ctx, args)
+	case "e2e":
+		return w.e2e(ctx, args)
 	case "kubectl":
 		return w.attached(ctx, "kubectl", args...)
 	case "sh":
@@ -98,7 +101,7 @@ func run(args []string) error {
 		}
 		return w.attached(ctx, args[0], args[1:]...)
 	}
-	return fmt.Errorf("%q is not up, down, image, install, suite, kubectl or sh", args[0])
+	return fmt.Errorf("%q is not up, down, image, install, suite, e2e, kubectl or sh", args[0])
 }
 
 // attached runs a command in the cluster with the terminal of this one.
@@ -147,6 +150,26 @@ func (w workspace) suite(ctx context.Context, flags []string) error {
 	}
 	fixed := []string{"-test.v", "-test.timeout=120m", "-gateway-class=fairlead"}
 	return w.attached(ctx, program, append(fixed, flags...)...)
+}
+
+// e2e gives the nodes the images of this checkout and runs the end-to-end tests on the client, a machine that is none of the nodes. They use this very program to stop
+// and start parts of the cluster.
+func (w workspace) e2e(ctx context.Context, flags []string) error {
+	for _, prepare := range []func(context.Context, string) error{w.InstallGatewayAPI, w.AddFairlead, w.AddApp} {
+		if err := prepare(ctx, w.checkout); err != nil {
+			return err
+		}
+	}
+	program, err := w.TestProgram(ctx, w.module, "./e2e", "e2e")
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	fixed := []string{"--net=/run/netns/client", "--", program, "-test.v", "-test.timeout=120m", "-bin=" + w.Bin, "-state=" + w.State, "-checkout=" + w.checkout, "-program=" + self}
+	return w.attached(ctx, "nsenter", append(fixed, flags...)...)
 }
 
 // inside runs the parts that happen in the cluster's own namespaces.

@@ -1,0 +1,126 @@
+package e2e_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/fairlead-io/fairlead/conformance/cluster"
+)
+
+const account = "system:serviceaccount:" + cluster.Namespace + ":" + cluster.Release
+
+// right is what a rule grants: a verb on a resource, such as patch gateway.networking.k8s.io gateways/status.
+type right struct{ verb, group, resource string }
+
+func (r right) String() string { return fmt.Sprintf("%s %s.%s", r.verb, r.resource, r.group) }
+
+// rights compares what the chart grants with what the API server saw during the whole run: nothing was refused, and nothing is granted that nobody needed.
+func (f *field) rights(t *testing.T) {
+	used, refused := f.used(t)
+	for _, r := range slices.SortedFunc(maps.Keys(refused), compareRights) {
+		t.Errorf("refused: %s", r)
+	}
+	granted := f.granted(t)
+	for _, r := range slices.SortedFunc(maps.Keys(granted), compareRights) {
+		if !used[r] {
+			t.Errorf("granted and never used: %s", r)
+		}
+	}
+	t.Logf("%d rights granted, %d used", len(granted), len(used))
+}
+
+func compareRights(a, b right) int { return strings.Compare(a.String(), b.String()) }
+
+// used reads the audit log.
+func (f *field) used(t *testing.T) (used, refused map[right]bool) {
+	t.Helper()
+	file, err := os.Open(f.cluster.AuditLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	used, refused = map[right]bool{}, map[right]bool{}
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e struct {
+			Verb      string
+			User      struct{ Username string }
+			ObjectRef struct{ APIGroup, Resource, Subresource string }
+			Status    struct{ Code int } `json:"responseStatus"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.User.Username != account || e.ObjectRef.Resource == "" {
+			continue
+		}
+		r := right{e.Verb, e.ObjectRef.APIGroup, strings.TrimSuffix(e.ObjectRef.Resource+"/"+e.ObjectRef.Subresource, "/")}
+		if e.Status.Code == 403 {
+			refused[r] = true
+		} else {
+			used[r] = true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return used, refused
+}
+
+// granted reads the roles of the release.
+func (f *field) granted(t *testing.T) map[right]bool {
+	t.Helper()
+	var list struct{ Items []rbacv1.ClusterRole } // a Role has the same rules
+	text := must(t, "", "kubectl", "get", "clusterroles,roles", "-A", "-l", "app.kubernetes.io/instance="+cluster.Release, "-o", "json")
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		t.Fatal(err)
+	}
+	out := map[right]bool{}
+	for _, role := range list.Items {
+		for _, rule := range role.Rules {
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						out[right{verb, group, resource}] = true
+					}
+				}
+			}
+		}
+	}
+	if len(out) < 10 {
+		t.Fatalf("the release grants only %v", out)
+	}
+	return out
+}
+
+// uninstall looks for anything that is left when the release is gone.
+func (f *field) uninstall(t *testing.T) {
+	begun := time.Now()
+	must(t, "", "helm", "uninstall", cluster.Release, "-n", cluster.Namespace, "--wait", "--timeout=120s")
+	figure(t, "helm uninstall --wait: %.1f s", time.Since(begun).Seconds())
+	kinds := slices.DeleteFunc(strings.Fields(must(t, "", "kubectl", "api-resources", "--verbs=list,delete", "-o", "name")), func(k string) bool { return strings.HasPrefix(k, "events") })
+	eventually(t, time.Minute, func() error {
+		var left []string
+		for _, selector := range []string{"app.kubernetes.io/instance=" + cluster.Release, "gateway.networking.k8s.io/gateway-name"} {
+			left = append(left, strings.Fields(must(t, "", "kubectl", "get", strings.Join(kinds, ","), "-A", "-l", selector, "-o", "name", "--ignore-not-found"))...)
+		}
+		all := strings.Fields(must(t, "", "kubectl", "get", strings.Join(kinds, ","), "-n", cluster.Namespace, "-o", "name", "--ignore-not-found"))
+		left = append(left, slices.DeleteFunc(all, func(name string) bool {
+			return slices.Contains([]string{"serviceaccount/default", "configmap/kube-root-ca.crt"}, name) // of every namespace
+		})...)
+		if len(left) > 0 {
+			return fmt.Errorf("helm uninstall leaves %v", left)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,90 @@
+package e2e_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead-io/fairlead/conformance/cluster"
+)
+
+// serves sends a request along every way in: Ingress and HTTPRoute, HTTP and HTTPS, through the load balancer and through a node's port.
+func (f *field) serves(t *testing.T) {
+	ports := func(ns, service string) []string {
+		return strings.Fields(must(t, "", "kubectl", "get", "-n", ns, service, "-o", "jsonpath={.spec.ports[*].nodePort}"))
+	}
+	own := ports(cluster.Namespace, "service/"+cluster.Release)
+	gatewayService := strings.TrimSpace(must(t, "", "kubectl", "get", "services", "-n", cluster.Namespace, "-o", "name", "--field-selector=metadata.name!="+cluster.Release, "-l", "gateway.networking.k8s.io/gateway-name=web"))
+	gateway := ports(cluster.Namespace, gatewayService)
+	if len(own) != 2 || len(gateway) != 2 {
+		t.Fatalf("the Services have the node ports %v and %v, want two each", own, gateway)
+	}
+	for _, way := range []struct {
+		name, address, port, host string
+		tls                       bool
+	}{
+		{"Ingress", f.ingress, "80", "ingress.e2e.test", false},
+		{"Ingress, HTTPS", f.ingress, "443", "secure.e2e.test", true},
+		{"Ingress, node port", "10.100.0.1", own[0], "ingress.e2e.test", false},
+		{"Ingress, node port of the other node, HTTPS", "10.100.0.2", own[1], "secure.e2e.test", true},
+		{"HTTPRoute", f.gateway, "80", "route.e2e.test", false},
+		{"HTTPRoute, HTTPS", f.gateway, "443", "route.e2e.test", true},
+		{"HTTPRoute, node port", "10.100.0.2", gateway[0], "route.e2e.test", false},
+		{"HTTPRoute, node port of the other node, HTTPS", "10.100.0.1", gateway[1], "route.e2e.test", true},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			var secure *tls.Config
+			if way.tls {
+				secure = trust(way.host)
+			}
+			eventually(t, 30*time.Second, func() error { return answersAt(t, net.JoinHostPort(way.address, way.port), way.host, secure) })
+		})
+	}
+}
+
+// answersAt complains unless the application answers.
+func answersAt(t *testing.T, address, host string, secure *tls.Config) error {
+	t.Helper()
+	c := &client{address: address, host: host, tls: secure, fresh: true}
+	a, err := c.do(t.Context(), "GET", "/", "")
+	if err != nil {
+		return err
+	}
+	if a.status != http.StatusOK || a.pod == "" {
+		return fmt.Errorf("status %d from %q, reason %q", a.status, a.pod, a.header.Get("X-Fairlead-Reason"))
+	}
+	return nil
+}
+
+// statuses asks kubectl for what users look at.
+func (f *field) statuses(t *testing.T) {
+	for _, want := range []struct{ what, path, value string }{
+		{"ingress/app", "{.status.loadBalancer.ingress[*].ip}", f.ingress},
+		{"ingress/secure", "{.status.loadBalancer.ingress[*].ip}", f.ingress},
+		{"gatewayclass/fairlead", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
+		{"gateway/web", `{.status.conditions[?(@.type=="Programmed")].status}`, "True"},
+		{"gateway/web", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
+		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "1 1"},
+		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
+		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="ResolvedRefs")].status}`, "True"},
+		{"httproute/app", "{.status.parents[*].controllerName}", "fairlead.io/gateway-controller"},
+	} {
+		eventually(t, 20*time.Second, func() error {
+			if got := must(t, "", "kubectl", "get", "-n", space, want.what, "-o", "jsonpath="+want.path); got != want.value {
+				return fmt.Errorf("%s: %s is %q, want %q", want.what, want.path, got, want.value)
+			}
+			return nil
+		})
+	}
+	eventually(t, 20*time.Second, func() error {
+		events := must(t, "", "kubectl", "get", "events", "-n", space, "--field-selector=involvedObject.kind=Ingress,involvedObject.name=rejected,type=Warning", "-o", "jsonpath={.items[*].message}")
+		if !strings.Contains(events, "nothing") {
+			return fmt.Errorf("the Ingress whose Service does not exist has the events %q", events)
+		}
+		return nil
+	})
+}
