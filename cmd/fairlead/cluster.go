@@ -30,6 +30,7 @@ import (
 	"github.com/fairlead-io/fairlead/internal/object"
 	"github.com/fairlead-io/fairlead/internal/provision"
 	"github.com/fairlead-io/fairlead/internal/status"
+	"github.com/fairlead-io/fairlead/internal/telemetry"
 	"github.com/fairlead-io/fairlead/internal/watch"
 )
 
@@ -105,6 +106,9 @@ func (c *clusterFlags) options(opt compile.Options, host bool) (compile.Options,
 type liveCluster struct {
 	*watch.Cluster
 	log       *slog.Logger
+	clients   kubernetes.Interface
+	gateway   gatewayclient.Interface
+	metrics   *telemetry.Metrics
 	lead      bool
 	namespace string
 	compile   compile.Options
@@ -120,13 +124,17 @@ type liveCluster struct {
 }
 
 // openCluster connects to the cluster; nothing is read before start.
-func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, log *slog.Logger) (*liveCluster, error) {
+func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, metrics *telemetry.Metrics, log *slog.Logger) (*liveCluster, error) {
 	config, err := watch.LoadConfig(c.kubeconfig, "")
 	if err != nil {
 		return nil, err
 	}
 	cluster, err := watch.Open(watch.Options{
 		Config: config, Namespaces: c.watchNamespaces, SecretNamespaces: c.secretNamespaces, UserAgent: "fairlead/" + buildVersion(), Log: log,
+		Hooks: watch.Hooks{
+			Event:  func(kind string, event watch.Event) { metrics.Watched(kind, string(event)) },
+			Failed: metrics.WatchFailed, Synced: metrics.WatchSynced,
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -140,9 +148,15 @@ func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, log *slo
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	l := &liveCluster{
-		Cluster: cluster, log: log, lead: c.leaderElection, namespace: c.namespace, compile: opt,
-		status:    status.New(status.Options{Kubernetes: clients, Gateway: gateway, Events: true, Log: log}),
-		provision: provision.New(provision.Options{Kubernetes: clients, Gateway: gateway, Log: log}),
+		Cluster: cluster, log: log, clients: clients, gateway: gateway, metrics: metrics, lead: c.leaderElection, namespace: c.namespace, compile: opt,
+		status: status.New(status.Options{Kubernetes: clients, Gateway: gateway, Events: true, Log: log, Hooks: status.Hooks{
+			Written:   func(kind string, result status.Result) { metrics.StatusWritten(kind, string(result)) },
+			Announced: func(result status.Result) { metrics.Announced(string(result)) },
+			Waiting:   metrics.StatusWaiting,
+		}}),
+		provision: provision.New(provision.Options{Kubernetes: clients, Gateway: gateway, Log: log, Hooks: provision.Hooks{
+			Tried: func(verb provision.Verb, result provision.Result) { metrics.ServiceWritten(string(verb), string(result)) },
+		}}),
 	}
 	if len(acme.Issuers) > 0 {
 		if err := l.order(acme, clients); err != nil {
@@ -242,6 +256,8 @@ func (l *liveCluster) write(ctx context.Context) {
 
 // asLeader writes what was offered and what is offered until the lead ends.
 func (l *liveCluster) asLeader(ctx context.Context) {
+	l.metrics.Leading(true)
+	defer l.metrics.Leading(false)
 	var wg sync.WaitGroup
 	wg.Go(func() { l.provision.Run(ctx) })
 	wg.Go(func() { l.status.Run(ctx) })
@@ -260,7 +276,8 @@ func serveCluster(ctx context.Context, o serveOptions, set settings, out, errOut
 	log := newLogger(o, errOut)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	live, err := openCluster(o.cluster, set.compile, &set.config.ACME, log)
+	o.metrics = telemetry.NewMetrics(buildVersion())
+	live, err := openCluster(o.cluster, set.compile, &set.config.ACME, o.metrics, log)
 	if err != nil {
 		return err
 	}

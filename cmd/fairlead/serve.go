@@ -42,6 +42,7 @@ type serveOptions struct {
 	bindAddress  string
 	adminAddress string
 	logLevel     slog.Level
+	metrics      *telemetry.Metrics // nil: the server's own
 }
 
 func (o *serveOptions) register(cmd *cobra.Command) {
@@ -101,7 +102,7 @@ type server struct {
 	adminAt  net.Addr                         // nil without an admin address
 
 	generation int
-	installed  time.Time        // when the last table was
+	letGo      *time.Timer      // when the pools of the tables before this one are let go of; nil before follow
 	snapshot   *object.Snapshot // the one that is installed
 	seen       map[string]bool  // problems that were logged and are still there
 	ready      atomic.Bool
@@ -203,7 +204,10 @@ func quietStandardLog(log *slog.Logger) {
 
 // newServer makes the rooms and joins them; nothing listens yet.
 func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager, log *slog.Logger, out io.Writer) (*server, *telemetry.AccessLog, error) {
-	s := &server{set: set, log: log, from: from, issuer: issuer, metrics: telemetry.NewMetrics(buildVersion()), seen: map[string]bool{}}
+	s := &server{set: set, log: log, from: from, issuer: issuer, metrics: o.metrics, seen: map[string]bool{}}
+	if s.metrics == nil {
+		s.metrics = telemetry.NewMetrics(buildVersion())
+	}
 	trusted, err := set.config.trustedProxies()
 	if err != nil {
 		return nil, nil, err
@@ -248,8 +252,8 @@ func (s *server) follow(ctx context.Context) {
 	})
 	defer wg.Wait()
 	// A request may still be on its way from the table before this one into a pool that only that table named, so such pools are let go of a little later.
-	letGo := time.NewTicker(poolLinger)
-	defer letGo.Stop()
+	s.letGo = time.NewTimer(poolLinger)
+	defer s.letGo.Stop()
 	recheck := time.NewTicker(time.Hour) // certificates expire without anybody changing them
 	defer recheck.Stop()
 	for {
@@ -257,10 +261,8 @@ func (s *server) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-letGo.C:
-			if time.Since(s.installed) >= poolLinger {
-				s.backends.Install(s.result.Load().result.Table.Pools)
-			}
+		case <-s.letGo.C:
+			s.backends.Install(s.result.Load().result.Table.Pools)
 			continue
 		case <-recheck.C:
 			s.snapshot = nil
@@ -283,6 +285,7 @@ func (s *server) apply() error {
 		return nil
 	}
 	result := compile.Compile(snap, s.set.compile)
+	compiled := time.Now()
 	pools := result.Table.Pools
 	if prev := s.result.Load(); prev != nil {
 		// Requests that hold the old table still need its pools until the new one is installed.
@@ -296,11 +299,14 @@ func (s *server) apply() error {
 		s.issuer.Offer(result.Orders)
 	}
 	s.metrics.KeepTable(result.Table)
-	s.snapshot, s.installed = snap, time.Now()
+	s.snapshot = snap
+	if s.letGo != nil {
+		s.letGo.Reset(poolLinger)
+	}
 	s.generation++
 	s.tell(result)
 	found := findings(snap, result, issues)
-	s.measure(result, found, begun)
+	s.measure(result, found, compiled.Sub(begun), time.Since(compiled))
 	s.publish(result, found)
 	if s.listening(result.Table) || err == nil {
 		s.ready.Store(true)
@@ -452,12 +458,13 @@ func (s *server) explain(q admin.Question) (string, error) {
 }
 
 // measure tells the metrics what was installed, and has them forget what is gone.
-func (s *server) measure(result compile.Result, found []finding, begun time.Time) {
+func (s *server) measure(result compile.Result, found []finding, compiled, installed time.Duration) {
+	s.metrics.Installed(installed)
 	problems := map[string]int{string(compile.Error): 0, string(compile.Warning): 0, string(compile.Note): 0}
 	for _, f := range found {
 		problems[f.Severity]++
 	}
-	s.metrics.Config(telemetry.ConfigStatus{Generation: s.generation, Installed: time.Now(), Built: time.Since(begun), Objects: objectStates(s.snapshot, result), Problems: problems})
+	s.metrics.Config(telemetry.ConfigStatus{Generation: s.generation, Installed: time.Now(), Built: compiled, Objects: objectStates(s.snapshot, result), Problems: problems})
 	var certs []telemetry.CertificateStatus
 	for _, c := range s.certs.List() {
 		if namespace, name, ok := strings.Cut(c.Secret, "/"); ok {

@@ -142,7 +142,7 @@ func (a api) podSecurity(t *testing.T, docs []document, warnings string, needsNo
 func TestServerGrants(t *testing.T) {
 	a := newAPI(t)
 	a.namespaces()
-	granted := slices.DeleteFunc(documents(t, render(t)), func(d document) bool {
+	granted := slices.DeleteFunc(hooks(documents(t, render(t)), false), func(d document) bool {
 		return !slices.Contains([]string{
 			"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 		}, d.object.GetObjectKind().GroupVersionKind().Kind)
@@ -273,7 +273,7 @@ func TestInstall(t *testing.T) {
 	const name = "ch-release"
 	chart := absolute(t, chartDir)
 	everything := absolute(t, valuesFile("everything"))
-	install := []string{"-n", namespace, "--wait", "--timeout=60s", "--set=replicas=0,ingressClass.name=ch-release,gatewayClass.name=ch-release"}
+	install := []string{"-n", namespace, "--wait", "--timeout=60s", "--set=replicas=0,cleanup.enabled=false,ingressClass.name=ch-release,gatewayClass.name=ch-release"}
 	a.must("", "helm", slices.Concat([]string{"install", name, chart}, install)...)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)

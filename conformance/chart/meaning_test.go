@@ -12,6 +12,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -33,6 +34,14 @@ func all[T runtime.Object](docs []document) []T {
 		}
 	}
 	return out
+}
+
+// hooks returns the documents that exist only after the release has gone (true), or all others.
+func hooks(docs []document, after bool) []document {
+	return slices.DeleteFunc(slices.Clone(docs), func(d document) bool {
+		o, err := meta.Accessor(d.object)
+		return (err == nil && o.GetAnnotations()["helm.sh/hook"] == "post-delete") != after
+	})
 }
 
 // workload returns the pods of the Deployment or DaemonSet, and what it selects them by.
@@ -99,7 +108,7 @@ func TestReferences(t *testing.T) {
 		if len(configs) != 1 || len(pod.Volumes) != 1 || pod.Volumes[0].ConfigMap == nil || pod.Volumes[0].ConfigMap.Name != configs[0].Name {
 			t.Errorf("the pods have volumes %v, want the ConfigMap and nothing else", pod.Volumes)
 		}
-		accounts := all[*corev1.ServiceAccount](docs)
+		accounts := all[*corev1.ServiceAccount](hooks(docs, false))
 		if len(accounts) != 1 || accounts[0].Name != pod.ServiceAccountName {
 			t.Errorf("the pods have account %q, the chart %v", pod.ServiceAccountName, accounts)
 		}
@@ -449,7 +458,7 @@ func TestRights(t *testing.T) {
 			want := slices.Concat(tt.want...)
 			slices.Sort(want)
 			want = slices.Compact(want)
-			got := rights(t, documents(t, render(t, tt.args...)))
+			got := rights(t, hooks(documents(t, render(t, tt.args...)), false))
 			for _, r := range got {
 				if !slices.Contains(want, r) {
 					t.Errorf("unexpected right: %s", r)
@@ -459,6 +468,44 @@ func TestRights(t *testing.T) {
 				if !slices.Contains(got, r) {
 					t.Errorf("missing right: %s", r)
 				}
+			}
+		})
+	}
+}
+
+// TestCleanup is the list of what the Job may do that cleans up, which nobody else may.
+func TestCleanup(t *testing.T) {
+	served := []string{
+		"networking.k8s.io/ingresses get,list", "networking.k8s.io/ingresses/status patch", "/services get,list,delete",
+		"gateway.networking.k8s.io/httproutes get,list", "gateway.networking.k8s.io/httproutes/status patch",
+		"gateway.networking.k8s.io/grpcroutes get,list", "gateway.networking.k8s.io/grpcroutes/status patch",
+	}
+	const lease = "coordination.k8s.io/leases delete"
+	for _, tt := range []struct {
+		name string
+		args []string
+		want [][]string
+	}{
+		{"everywhere", nil, [][]string{grant("*", served...), grant(namespace, lease)}},
+		{"two namespaces", []string{"--set", "watchNamespaces={a,b}"}, [][]string{
+			grant("a", served...), grant("b", served...), grant(namespace, lease, "/services get,list,delete"),
+		}},
+		{"not wanted", []string{"--set", "cleanup.enabled=false"}, nil},
+		{"no rights to give", []string{"--set", "rbac.create=false"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			docs := hooks(documents(t, render(t, tt.args...)), true)
+			want := slices.Sorted(slices.Values(slices.Concat(tt.want...)))
+			if got := rights(t, docs); !slices.Equal(got, want) {
+				t.Errorf("the Job may\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			for _, job := range all[*batchv1.Job](docs) {
+				if account := job.Spec.Template.Spec.ServiceAccountName; !slices.ContainsFunc(all[*corev1.ServiceAccount](docs), func(a *corev1.ServiceAccount) bool { return a.Name == account }) {
+					t.Errorf("the Job has the account %s, which does not exist", account)
+				}
+			}
+			if n := len(all[*batchv1.Job](docs)); (n == 1) != (tt.want != nil) {
+				t.Errorf("there are %d Jobs", n)
 			}
 		})
 	}

@@ -138,7 +138,8 @@ func (p program) build(ctx context.Context, module, out string) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return fmt.Errorf("build %s: %w", p.name, err)
 	}
-	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + p.ldflag), "-o", out + ".tmp"}
+	unfinished := fmt.Sprintf("%s.%d", out, os.Getpid()) // others may be building the same
+	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + p.ldflag), "-o", unfinished}
 	if p.tags != "" {
 		args = append(args, "-tags", p.tags)
 	}
@@ -148,7 +149,7 @@ func (p program) build(ctx context.Context, module, out string) error {
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s in %s: %w\n%s", p.name, module, err, output)
 	}
-	return os.Rename(out+".tmp", out)
+	return os.Rename(unfinished, out)
 }
 
 func isFile(name string) bool {

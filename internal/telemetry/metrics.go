@@ -55,9 +55,19 @@ type Metrics struct {
 
 	generation     prometheus.Gauge
 	lastSuccess    prometheus.Gauge
-	buildDuration  prometheus.Histogram
-	configObjects  *picture
-	configProblems *picture
+	buildDuration   prometheus.Histogram
+	installDuration prometheus.Histogram
+	configObjects   *picture
+	configProblems  *picture
+
+	watchEvents   *prometheus.CounterVec
+	watchErrors   *prometheus.CounterVec
+	watchSynced   prometheus.Gauge
+	statusUpdates *prometheus.CounterVec
+	statusEvents  *prometheus.CounterVec
+	statusWaiting prometheus.Gauge
+	serviceWrites *prometheus.CounterVec
+	leader        prometheus.Gauge
 
 	certificateNotAfter *picture
 	certificateInfo     *picture
@@ -83,6 +93,7 @@ func NewMetrics(version string) *Metrics {
 	m.defineBackends()
 	m.defineListeners()
 	m.defineConfig()
+	m.defineCluster()
 
 	m.logDropped = m.counter("access_log_dropped_total", "Access log entries thrown away because the log could not be written fast enough.").WithLabelValues()
 	m.logErrors = m.counter("access_log_errors_total", "Writes of the access log that failed.").WithLabelValues()
@@ -132,9 +143,12 @@ func (m *Metrics) defineListeners() {
 func (m *Metrics) defineConfig() {
 	m.generation = m.gauge("config_generation", "Number of the configuration being served; grows by one with each.").WithLabelValues()
 	m.lastSuccess = m.gauge("config_last_success_timestamp_seconds", "When the configuration being served was installed.").WithLabelValues()
+	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
 	m.buildDuration = m.histogramOf(prometheus.HistogramOpts{
-		Name: "config_build_duration_seconds", Help: "Time to compile the configuration.",
-		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		Name: "config_build_duration_seconds", Help: "Time to compile the configuration.", Buckets: buckets,
+	}).WithLabelValues().(prometheus.Histogram)
+	m.installDuration = m.histogramOf(prometheus.HistogramOpts{
+		Name: "config_install_duration_seconds", Help: "Time from a compiled configuration to when it is served.", Buckets: buckets,
 	}).WithLabelValues().(prometheus.Histogram)
 	m.configObjects = m.picture("config_objects", "Objects that were read, by kind and by what became of them.", "kind", "state")
 	m.configProblems = m.picture("config_problems", "Problems in the objects that were read.", "severity")

@@ -28,6 +28,15 @@ var (
 
 // exercise makes every metric have at least one series.
 func exercise(m *Metrics) {
+	m.Installed(time.Millisecond)
+	m.Watched("ingresses", "add")
+	m.WatchFailed("ingresses")
+	m.WatchSynced()
+	m.StatusWritten("Ingress", "written")
+	m.Announced("known")
+	m.StatusWaiting(2)
+	m.ServiceWritten("create", "done")
+	m.Leading(true)
 	m.Rule(shop).Done(200, "GET", "HTTP/2.0", time.Millisecond, 10, 20)
 	m.Rule(shop).Answered(route.RouteInvalid)
 	p := m.Pool("shop", "web", webPool)
@@ -215,6 +224,15 @@ func TestValues(t *testing.T) {
 		`fairlead_access_log_dropped_total{}`:                                                                                     0,
 		`fairlead_answered_requests_total{reason="route-invalid",route_kind="HTTPRoute",route_name="web",route_namespace="shop"}`: 1,
 		`fairlead_access_log_errors_total{}`:                                                                                      0,
+		`fairlead_config_install_duration_seconds{}`:                                                                              1,
+		`fairlead_watch_events_total{event="add",kind="ingresses"}`:                                                               1,
+		`fairlead_watch_errors_total{kind="ingresses"}`:                                                                           1,
+		`fairlead_watch_synced{}`:                                                                                                 1,
+		`fairlead_status_updates_total{kind="Ingress",result="written"}`:                                                          1,
+		`fairlead_status_events_total{result="known"}`:                                                                            1,
+		`fairlead_status_waiting_objects{}`:                                                                                       2,
+		`fairlead_gateway_service_writes_total{result="done",verb="create"}`:                                                      1,
+		`fairlead_leader{}`: 1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("series differ (-want +got):\n%s", diff)

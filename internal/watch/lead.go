@@ -17,11 +17,14 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
+// LeaseName is the name of the Lease, unless the options give another.
+const LeaseName = userAgent
+
 // LeaderOptions say how replicas agree on one of them. Config and Namespace are required; every other zero value works.
 type LeaderOptions struct {
 	// Config says how to reach the API server; see Cluster.Config. Its limit of requests is not used up by others: a lease has to be renewed in time.
 	Config *rest.Config
-	// Namespace and Name are those of the Lease. The name is fairlead if empty.
+	// Namespace and Name are those of the Lease. The name is LeaseName if empty.
 	Namespace, Name string
 	// Identity is this replica's name; empty means the host name, which is the pod's, and something random.
 	Identity string
@@ -40,7 +43,7 @@ func (o LeaderOptions) validate() (LeaderOptions, error) {
 	if o.Namespace == "" {
 		return o, errors.New("elect a leader: the Lease needs a namespace")
 	}
-	orDefault(&o.Name, userAgent)
+	orDefault(&o.Name, LeaseName)
 	orDefault(&o.Lease, 15*time.Second)
 	orDefault(&o.Renew, 10*time.Second)
 	orDefault(&o.Retry, time.Second)

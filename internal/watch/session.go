@@ -179,6 +179,7 @@ func (s *source) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
 		return // nobody wants it any more
 	}
+	s.c.opt.Hooks.Failed(s.kind.name)
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	orDefault(&s.health.gap, s.c.opt.Now())

@@ -45,22 +45,23 @@ func (s *source) run(ctx context.Context, version string) {
 func (s *source) Transformer() cache.TransformFunc { return trim }
 
 // Add is called for an object that is new.
-func (s *source) Add(obj any) error { return s.event(obj, s.put) }
+func (s *source) Add(obj any) error { return s.event(Add, obj, s.put) }
 
 // Update is called for an object that has changed.
-func (s *source) Update(obj any) error { return s.event(obj, s.put) }
+func (s *source) Update(obj any) error { return s.event(Update, obj, s.put) }
 
 // Delete is called for an object that is gone.
-func (s *source) Delete(obj any) error { return s.event(obj, s.drop) }
+func (s *source) Delete(obj any) error { return s.event(Delete, obj, s.drop) }
 
 // Resync has nothing to do.
 func (s *source) Resync() error { return nil }
 
-func (s *source) event(obj any, apply func(metav1.Object) bool) error {
+func (s *source) event(what Event, obj any, apply func(metav1.Object) bool) error {
 	o, err := trimmed(obj)
 	if err != nil {
 		return err
 	}
+	s.c.opt.Hooks.Event(s.kind.name, what)
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	if apply(o) {
@@ -99,6 +100,7 @@ func (s *source) Replace(list []any, _ string) error {
 
 // replace takes items for all that there is, unless that is hard to believe.
 func (s *source) replace(items map[object.Key]metav1.Object) {
+	s.c.opt.Hooks.Event(s.kind.name, List)
 	s.c.mu.Lock()
 	note := s.judge(items)
 	s.returned()

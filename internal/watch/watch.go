@@ -57,8 +57,30 @@ type Options struct {
 	// Log gets what an operator should know; nil means that nobody is told.
 	Log *slog.Logger
 	// Now is the clock that snapshots are dated by; nil means time.Now.
-	Now func() time.Time
+	Now   func() time.Time
+	Hooks Hooks
 }
+
+// Hooks are called as things happen. Each may be nil, must return at once, and must be safe for concurrent use.
+type Hooks struct {
+	// Event is called for each object that the API server told of, and for each list.
+	Event func(kind string, event Event)
+	// Failed is called for each list and each watch that failed.
+	Failed func(kind string)
+	// Synced is called when everything was listed.
+	Synced func()
+}
+
+// Event is what the API server told.
+type Event string
+
+// The events.
+const (
+	Add    Event = "add"
+	Update Event = "update"
+	Delete Event = "delete"
+	List   Event = "list"
+)
 
 // Names in use when the options give none.
 const userAgent = "fairlead"
@@ -88,6 +110,15 @@ func (o Options) validate() (Options, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Hooks.Event == nil {
+		o.Hooks.Event = func(string, Event) {}
+	}
+	if o.Hooks.Failed == nil {
+		o.Hooks.Failed = func(string) {}
+	}
+	if o.Hooks.Synced == nil {
+		o.Hooks.Synced = func() {}
 	}
 	return o, nil
 }
@@ -307,6 +338,7 @@ func (c *Cluster) check() {
 		return
 	}
 	close(c.ready)
+	c.opt.Hooks.Synced()
 	c.announce()
 }
 

@@ -92,3 +92,53 @@ subjects:
     name: {{ include "fairlead.serviceAccountName" $root }}
     namespace: {{ $root.Release.Namespace }}
 {{- end -}}
+
+{{/* What cleaning up needs in the namespaces that were served. */}}
+{{- define "fairlead.cleanup.rules" -}}
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses/status]
+  verbs: [patch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes, grpcroutes]
+  verbs: [get, list]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes/status, grpcroutes/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, delete]
+{{- end -}}
+
+{{/* Labels and annotations of a hook after the end of a release; takes a list: the root and the weight. */}}
+{{- define "fairlead.cleanup.meta" -}}
+labels:
+  {{- include "fairlead.labels" (index . 0) | nindent 2 }}
+annotations:
+  helm.sh/hook: post-delete
+  helm.sh/hook-weight: {{ index . 1 | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{/* As fairlead.binding, with the account as the last of the list. */}}
+{{- define "fairlead.cleanup.binding" -}}
+{{- $root := index . 0 -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ index . 1 }}Binding
+metadata:
+  name: {{ index . 2 }}
+  {{- with index . 3 }}
+  namespace: {{ . }}
+  {{- end }}
+  {{- include "fairlead.cleanup.meta" (list $root "-1") | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ index . 1 }}
+  name: {{ index . 2 }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ index . 4 }}
+    namespace: {{ $root.Release.Namespace }}
+{{- end -}}
