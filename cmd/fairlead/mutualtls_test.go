@@ -330,3 +330,34 @@ func TestClientCertificatesAreDemanded(t *testing.T) {
 	})
 	expect("certificate of the old authority", with(good), strict, strict, 0)
 }
+
+// Two Gateways with certificates of their own and one without lead to the same backend, which is told who asks each time.
+func TestGatewaysPresentTheirCertificates(t *testing.T) {
+	ours := newIssuer(t)
+	pair, _, _ := ours.issue(&x509.Certificate{DNSNames: []string{"pod.example.com"}})
+	dir := t.TempDir()
+	folder := strings.NewReplacer("metadata: {name: gw, ", "metadata: {name: none, ", "[{name: gw}]", "[{name: none}, {name: one}, {name: two}]", "port: 80}", "port: 80, hostname: none.example.com}").Replace(verifiedFolder)
+	for _, name := range []string{"one", "two"} {
+		folder += fmt.Sprintf(`---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: %[1]s, namespace: shop}
+spec:
+  gatewayClassName: fairlead
+  tls: {backend: {clientCertificateRef: {name: %[1]s}}}
+  listeners:
+  - {name: http, protocol: HTTP, port: 80, hostname: %[1]s.example.com}
+`, name) + ours.secret("shop", name, &x509.Certificate{DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	}
+	folder += ours.configMap("shop", "ca") + tlsService(t, "web", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert})
+	writeFile(t, dir, "web.yaml", folder)
+	r := serveFolder(t, dir)
+	for range 3 {
+		for host, want := range map[string]string{"none": "", "one": "one", "two": "two"} {
+			a, err := get("http://"+r.http+"/", host+".example.com")
+			if err != nil || a.body != "sni=pod.example.com client="+want {
+				t.Errorf("%s: got %d %q, %v", host, a.status, a.body, err)
+			}
+		}
+	}
+}

@@ -23,6 +23,7 @@ type gateway struct {
 	published []gatewayv1.GatewayStatusAddress
 	admits    allowance                // of which namespaces ListenerSets may add listeners
 	accepted  verdict                  // what speaks against the Gateway as a whole; not its listeners
+	client    *clientPair              // for backends; nil: none is wished for
 	demands   map[string]*clientDemand // of its clients, by the field that says so
 	addressed verdict                  // whether it has the addresses that it should have
 
@@ -83,8 +84,9 @@ func (c *compiler) gateways() {
 	}
 	findOverlaps(mine)
 	c.httpRoutes(index)
-	c.policyStatus(mine)
 	c.grpcRoutes(index)
+	c.presentCertificates(mine)
+	c.policyStatus(mine)
 	for _, g := range mine {
 		c.guard(g.ref, func() { c.gatewayStatus(g) })
 		for _, s := range g.sets {
@@ -133,9 +135,7 @@ func (c *compiler) checkGateway(g *gateway) {
 			"Fairlead has no parameters of the kind %s (group %q) that parametersRef names", infra.ParametersRef.Kind, infra.ParametersRef.Group)
 	}
 	c.checkInfrastructure(g)
-	if spec.TLS != nil && spec.TLS.Backend != nil && spec.TLS.Backend.ClientCertificateRef != nil {
-		c.unsupported(g.ref, "spec.tls.backend.clientCertificateRef", "client certificates for backends are not supported yet: none is presented")
-	}
+	c.checkClientCertificate(g)
 	c.checkAllowedListeners(g)
 	if spec.DefaultScope != "" && spec.DefaultScope != gatewayv1.GatewayDefaultScopeNone {
 		c.unsupported(g.ref, "spec.defaultScope", "default Gateways are not supported yet: routes must name this Gateway in parentRefs")
@@ -174,6 +174,9 @@ func (c *compiler) gatewayStatus(g *gateway) {
 			accepted.conditionWithReason("Accepted", generation),
 			programmed.condition("Programmed", "Programmed", generation),
 		},
+	}
+	if g.client != nil {
+		status.Conditions = append(status.Conditions, g.client.resolved.condition("ResolvedRefs", "ResolvedRefs", generation))
 	}
 	if insecure := g.insecureFrontend(); insecure != nil {
 		status.Conditions = append(status.Conditions, *insecure)

@@ -56,6 +56,25 @@ func usedPools(ports []*route.Port) []*route.Pool {
 	return slices.Collect(maps.Keys(used))
 }
 
+// replacePools puts other pools in the place of those that the rules of a listener name. The rules are the listener's own, but what they hold may not be.
+func replacePools(l *route.Listener, replace func(*route.Pool) *route.Pool) {
+	done := make(map[*route.Rule]bool) // rules of a listener may be in several of its hosts
+	for _, h := range l.Hosts {
+		for _, r := range h.Rules {
+			if done[r] {
+				continue
+			}
+			done[r] = true
+			r.Backends = slices.Clone(r.Backends)
+			for i := range r.Backends {
+				if b := &r.Backends[i]; b.Pool != nil {
+					b.Pool = replace(b.Pool)
+				}
+			}
+		}
+	}
+}
+
 // poolsOf yields the pools that the rules of a listener name, each once for every rule.
 func poolsOf(l *route.Listener) iter.Seq[*route.Pool] {
 	return func(yield func(*route.Pool) bool) {

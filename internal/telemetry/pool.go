@@ -21,6 +21,7 @@ func (l PoolLabels) clean() PoolLabels {
 
 func cleanKey(k route.PoolKey) route.PoolKey {
 	k.Namespace, k.Service = clean(k.Namespace), clean(k.Service)
+	k.Variant = "" // variants are counted together, for they have the same labels
 	return k
 }
 
