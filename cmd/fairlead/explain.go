@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -23,10 +24,11 @@ func newExplain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain -f DIR [-X METHOD] [-H 'Name: value']... URL",
 		Short: "Say which rule of a folder of YAML would serve a request, and why the others would not",
-		Long: `Say which rule of a folder of YAML would serve a request, and why the others would not.
+		Long: `Say which rule of a folder of YAML would serve a request, and why the others would not. Of connections that are passed on as a whole, tls://name:port,
+tcp://:port and udp://:port can be asked about.
 
 Exits with 0 when something would serve the request, with 1 when nothing would, and with 2 when the question cannot be understood.`,
-		Example: "  fairlead explain -f ./k8s http://shop.example.com/cart\n  fairlead explain -f ./k8s -X POST -H 'X-Canary: yes' https://api.example.com/v1",
+		Example: "  fairlead explain -f ./k8s http://shop.example.com/cart\n  fairlead explain -f ./k8s -X POST -H 'X-Canary: yes' https://api.example.com/v1\n  fairlead explain -f ./k8s tls://db.example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := parseQuestion(args[0], method, headers)
@@ -59,7 +61,7 @@ Exits with 0 when something would serve the request, with 1 when nothing would, 
 
 // question is a request that somebody asks about, and the port that they would send it to.
 type question struct {
-	scheme  string
+	scheme  string // http, https, or one of connections: tls, tcp, udp
 	port    uint16
 	request route.Request
 }
@@ -86,6 +88,9 @@ func parseQuestion(raw, method string, headers []string) (question, error) {
 
 // newQuestion brings a request into the form in which the table is asked. A Host header names the host, as it does for curl.
 func newQuestion(method string, u *url.URL, header http.Header) (question, error) {
+	if passedOn(u.Scheme) {
+		return connectionQuestion(u)
+	}
 	q := question{scheme: u.Scheme, request: route.Request{Method: method, RawQuery: u.RawQuery, Header: header}}
 	var err error
 	if q.port, err = questionPort(u); err != nil {
@@ -103,6 +108,22 @@ func newQuestion(method string, u *url.URL, header http.Header) (question, error
 	return q, nil
 }
 
+// passedOn tells whether a scheme asks about a connection, or a datagram, as a whole.
+func passedOn(scheme string) bool { return scheme == "tls" || scheme == "tcp" || scheme == "udp" }
+
+// connectionQuestion asks about tls://name:port, tcp://:port or udp://:port. Only TLS has names.
+func connectionQuestion(u *url.URL) (question, error) {
+	port, err := questionPort(u)
+	q := question{scheme: u.Scheme, port: port}
+	if _, notName := netip.ParseAddr(u.Hostname()); err != nil || u.Scheme != "tls" || u.Hostname() == "" || notName == nil {
+		return q, err
+	}
+	if q.request.Host, err = route.NormalizeHost(u.Hostname()); err != nil {
+		return question{}, fmt.Errorf("explain: server name %q: %w", u.Hostname(), err)
+	}
+	return q, nil
+}
+
 func questionPort(u *url.URL) (uint16, error) {
 	if p := u.Port(); p != "" {
 		n, err := parsePort(p)
@@ -114,10 +135,12 @@ func questionPort(u *url.URL) (uint16, error) {
 	switch u.Scheme {
 	case "http":
 		return 80, nil
-	case "https":
+	case "https", "tls":
 		return 443, nil
+	case "tcp", "udp":
+		return 0, fmt.Errorf("explain: which port of %s is meant? %s://:5432 would be one", u.Scheme, u.Scheme)
 	}
-	return 0, fmt.Errorf("explain: scheme %q is not http or https", u.Scheme)
+	return 0, fmt.Errorf("explain: scheme %q is none of http, https, tls, tcp and udp", u.Scheme)
 }
 
 // explain answers the question and reports whether something would serve the request.
@@ -131,13 +154,30 @@ func explain(w io.Writer, snap *object.Snapshot, opt compile.Options, result com
 		if i > 0 {
 			say("\n")
 		}
-		e := result.Table.Explain(p.Bind, &q.request)
+		e := q.ask(result.Table, p.Bind)
 		say("%s", e)
-		if e.Winner != nil {
-			served = explainBackends(snap, opt, e.Winner, say) || served
+		switch {
+		case e.Winner != nil:
+			served = explainBackends(snap, opt, e.Winner, e.Connection, say) || served
+		case e.Connection && e.Listener != nil && e.Listener.Mode == route.Requests:
+			served = true
 		}
 	}
 	return served, err
+}
+
+// ask asks the table.
+func (q *question) ask(t *route.Table, b route.Bind) route.Explanation {
+	if passedOn(q.scheme) {
+		return t.ExplainConnection(b, q.request.Host)
+	}
+	return t.Explain(b, &q.request)
+}
+
+// spoken tells whether what is asked about can be spoken on a port.
+func (q *question) spoken(p *route.Port) bool {
+	secure := func(s string) bool { return s == string(route.HTTPS) || s == string(route.TLS) }
+	return string(p.Protocol) == q.scheme || secure(string(p.Protocol)) && secure(q.scheme)
 }
 
 // portsFor finds the sockets that the request could arrive on: those with its port number, and if there are none the only ones of its scheme, so that
@@ -145,10 +185,10 @@ func explain(w io.Writer, snap *object.Snapshot, opt compile.Options, result com
 func portsFor(t *route.Table, q question, say func(string, ...any)) []*route.Port {
 	var exact, scheme []*route.Port
 	for _, p := range t.Ports {
-		if p.Bind.Port == q.port {
+		if p.Bind.Port == q.port && p.Bind.UDP == (q.scheme == string(route.UDP)) {
 			exact = append(exact, p)
 		}
-		if string(p.Protocol) == q.scheme {
+		if q.spoken(p) {
 			scheme = append(scheme, p)
 		}
 	}
@@ -169,10 +209,14 @@ func portsFor(t *route.Table, q question, say func(string, ...any)) []*route.Por
 }
 
 // explainBackends prints the endpoints behind a rule and reports whether any of its backends could answer.
-func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rule, say func(string, ...any)) bool {
+func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rule, connection bool, say func(string, ...any)) bool {
 	if rule.Fault != nil {
-		say("answer: %d %s: %s\n", rule.Fault.Status, rule.Fault.Reason, rule.Fault.Why)
+		say("answer: %s: %s\n", rule.Fault, rule.Fault.Why)
 		return false
+	}
+	none := "no endpoints: 503 " + string(route.NoEndpoints)
+	if connection {
+		none = "no endpoints: closed " + string(route.NoEndpoints)
 	}
 	if redirects(rule.Filters) {
 		say("answer: a redirect\n")
@@ -182,13 +226,13 @@ func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rul
 	for _, b := range rule.Backends {
 		switch {
 		case b.Fault != nil:
-			say("backend with weight %d: %d %s: %s (%s)\n", b.Weight, b.Fault.Status, b.Fault.Reason, b.Fault.Why, b.Source)
+			say("backend with weight %d: %s: %s (%s)\n", b.Weight, b.Fault, b.Fault.Why, b.Source)
 		case redirects(b.Filters):
 			say("backend with weight %d: a redirect\n", b.Weight)
 			served = served || b.Weight > 0
 		default:
 			endpoints := compile.Endpoints(snap, opt, []route.PoolKey{b.Pool.Key})[b.Pool.Key]
-			say("backend %s with weight %d%s: %s\n", b.Pool.Key, b.Weight, policyText(b.Pool.Policy), endpointsText(endpoints))
+			say("backend %s with weight %d%s: %s\n", b.Pool.Key, b.Weight, policyText(b.Pool.Policy), endpointsText(endpoints, none))
 			if b.Pool.TLS != nil {
 				say("  by TLS: %s\n", b.Pool.TLS)
 			}
@@ -215,9 +259,9 @@ func redirects(filters []route.Filter) bool {
 	return false
 }
 
-func endpointsText(endpoints []route.Endpoint) string {
+func endpointsText(endpoints []route.Endpoint, none string) string {
 	if len(endpoints) == 0 {
-		return "no endpoints: 503 " + string(route.NoEndpoints)
+		return none
 	}
 	texts := make([]string, 0, len(endpoints))
 	for _, e := range endpoints {

@@ -173,7 +173,7 @@ func (g *golden) serve(t *testing.T) (asked int) {
 		}
 	}
 	set.compile.PortMap = joinPorts(g.portMap, ports)
-	servers, foreign := startPools(t, snap, before.Table.Pools)
+	servers, foreign := startPools(t, snap, before.Table)
 	r := start(t, o, set, &goldenFolder{folder, servers})
 	defer func() {
 		if err := r.stop(); err != nil {
@@ -215,10 +215,11 @@ func (f *goldenFolder) Read() (*object.Snapshot, []manifest.Issue) {
 
 // startPools starts an echo server for each pool, which answers with the pool's name, and returns EndpointSlices for them. foreign are the pools that lie behind a
 // DNS name, which nothing here resolves.
-func startPools(t *testing.T, snap *object.Snapshot, pools []*route.Pool) (endpoints map[object.Key][]*discoveryv1.EndpointSlice, foreign map[string]bool) {
+func startPools(t *testing.T, snap *object.Snapshot, table *route.Table) (endpoints map[object.Key][]*discoveryv1.EndpointSlice, foreign map[string]bool) {
 	t.Helper()
 	endpoints, foreign = map[object.Key][]*discoveryv1.EndpointSlice{}, map[string]bool{}
-	for _, p := range pools {
+	encrypted := passedThrough(table)
+	for _, p := range table.Pools {
 		key := object.Key{Namespace: p.Key.Namespace, Name: p.Key.Service}
 		svc := snap.Services[key]
 		if svc.Spec.Type == corev1.ServiceTypeExternalName {
@@ -226,7 +227,7 @@ func startPools(t *testing.T, snap *object.Snapshot, pools []*route.Pool) (endpo
 			continue
 		}
 		server := echo.New(p.Key.String())
-		if p.Protocol == route.HTTPS || p.Protocol == route.WSS {
+		if p.Protocol == route.HTTPS || p.Protocol == route.WSS || encrypted[p] {
 			server.TLS = testTLS(t)
 		}
 		if err := server.Listen("127.0.0.1:0"); err != nil {
@@ -250,6 +251,23 @@ func startPools(t *testing.T, snap *object.Snapshot, pools []*route.Pool) (endpo
 	return endpoints, foreign
 }
 
+// passedThrough returns the pools that get connections as clients encrypted them.
+func passedThrough(t *route.Table) map[*route.Pool]bool {
+	out := map[*route.Pool]bool{}
+	for _, p := range t.Ports {
+		for _, l := range p.Listeners {
+			for _, h := range l.Hosts {
+				for _, r := range h.Rules {
+					for _, b := range r.Backends {
+						out[b.Pool] = out[b.Pool] || l.Mode == route.Passthrough
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
 func testTLS(t *testing.T) *tls.Config {
 	t.Helper()
 	secret, err := selfSigned("test", "test", "backend.example.com", time.Now())
@@ -269,6 +287,9 @@ func (q goldenRequest) send(t *testing.T, portMap, ports map[uint16]uint16, fore
 	if strings.HasPrefix(q.want, "no ") {
 		return false // nothing listens
 	}
+	if q.url.Scheme == "udp" {
+		return false // TestDatagramsAreServed
+	}
 	port, err := questionPort(q.url)
 	if err != nil {
 		t.Fatal(err)
@@ -283,6 +304,10 @@ func (q goldenRequest) send(t *testing.T, portMap, ports map[uint16]uint16, fore
 	if q.address != "" {
 		address = net.JoinHostPort(q.address, strconv.Itoa(int(ports[port])))
 	}
+	if passedOn(q.url.Scheme) {
+		q.connect(t, address)
+		return true
+	}
 	got, err := q.do(address)
 	if err != nil {
 		t.Errorf("%s %s: %v", q.method, q.url, err)
@@ -292,6 +317,45 @@ func (q goldenRequest) send(t *testing.T, portMap, ports map[uint16]uint16, fore
 		t.Errorf("%s %s %v: %s, want %s", q.method, q.url, q.header, complaint, q.want)
 	}
 	return true
+}
+
+// connect opens a connection and, if it should be passed on, asks the echo server at its end.
+func (q goldenRequest) connect(t *testing.T, address string) {
+	t.Helper()
+	if q.url.Scheme == "tls" {
+		q.url.Scheme = "https"
+		defer func() { q.url.Scheme = "tls" }()
+	} else {
+		q.url.Scheme = "http"
+	}
+	host := q.url.Host
+	defer func() { q.url.Host = host }()
+	if q.url.Hostname() == "" {
+		q.url.Host = "127.0.0.1" // which is no name for a handshake
+	}
+	got, err := q.do(address)
+	pools := poolsIn(q.want)
+	switch {
+	case strings.HasPrefix(q.want, "requests of "):
+		if err != nil {
+			t.Errorf("CONNECTION %s: %v, want %s", host, err, q.want)
+		}
+	case strings.Contains(q.want, "closed ") && len(pools) > 0 && err != nil: // some connections are closed, and some are not
+	case strings.Contains(q.want, "closed ") && len(pools) == 0:
+		if err == nil || strings.Contains(err.Error(), "tls: ") {
+			t.Errorf("CONNECTION %s: %v, %v, want the connection to be closed, without an alert", host, got.status, err)
+		}
+	case err != nil || !slices.Contains(pools, got.header.Get("X-Echo-Name")):
+		t.Errorf("CONNECTION %s: got %d from %q, %v, want %s", host, got.status, got.header.Get("X-Echo-Name"), err, q.want)
+	}
+}
+
+// poolsIn returns the pools that an answer names.
+func poolsIn(want string) (pools []string) {
+	for _, m := range goldenPool.FindAllStringSubmatch(strings.TrimSpace(strings.SplitN(want, "#", 2)[0]), -1) {
+		pools = append(pools, m[1])
+	}
+	return pools
 }
 
 func (q goldenRequest) do(address string) (answer, error) {
@@ -349,10 +413,7 @@ func (q goldenRequest) compare(got answer, foreign map[string]bool) string {
 		}
 		return ""
 	}
-	var pools []string
-	for _, m := range goldenPool.FindAllStringSubmatch(strings.TrimSpace(strings.SplitN(q.want, "#", 2)[0]), -1) {
-		pools = append(pools, m[1])
-	}
+	pools := poolsIn(q.want)
 	if slices.ContainsFunc(pools, func(p string) bool { return foreign[p] }) {
 		return "" // its endpoints are addresses that do not exist here
 	}

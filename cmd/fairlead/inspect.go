@@ -215,6 +215,9 @@ func statuses(s compile.Status) []objectStatus {
 	out = appendStatuses(out, "HTTPRoute", s.HTTPRoutes)
 	out = appendStatuses(out, "BackendTLSPolicy", s.BackendTLSPolicies)
 	out = appendStatuses(out, "GRPCRoute", s.GRPCRoutes)
+	out = appendStatuses(out, "TLSRoute", s.TLSRoutes)
+	out = appendStatuses(out, "TCPRoute", s.TCPRoutes)
+	out = appendStatuses(out, "UDPRoute", s.UDPRoutes)
 	return appendStatuses(out, "Ingress", s.Ingresses)
 }
 

@@ -60,7 +60,7 @@ func TestExplain(t *testing.T) {
 		{"a route that is not attached", []string{"http://shop.example.com/ab"}, 1, []string{"Gateway infra/gw allows routes from its own namespace only"}},
 		{"a backend that does not exist", []string{"http://shop.example.com/ghost"}, 1, []string{"503 no-backend"}},
 		{"another port", []string{"http://shop.example.com:8080/a"}, 1, []string{"nothing listens on port 8080"}},
-		{"not a URL", []string{"ftp://shop.example.com/"}, 2, []string{`scheme "ftp" is not http or https`}},
+		{"not a URL", []string{"ftp://shop.example.com/"}, 2, []string{`scheme "ftp" is none of http, https, tls, tcp and udp`}},
 		{"a bad path", []string{"http://shop.example.com/%00"}, 2, []string{"path"}},
 		{"a bad header", []string{"-H", "nonsense", "http://shop.example.com/"}, 2, []string{`header "nonsense"`}},
 	} {

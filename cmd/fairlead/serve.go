@@ -57,7 +57,7 @@ func newServe() *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve [--manifests DIR]",
-		Short: "Serve the Ingresses and HTTPRoutes of a cluster, or of a folder of Kubernetes YAML",
+		Short: "Serve the Ingresses and Gateways of a cluster, or of a folder of Kubernetes YAML",
 		Args:  cobra.NoArgs,
 		Example: `  fairlead serve --manifests ./k8s --port-map 80:8080,443:8443
   fairlead serve --manifests ./k8s --port-map 80:8080 --backend shop/web:80=127.0.0.1:3000`,
@@ -510,6 +510,18 @@ func objectStates(snap *object.Snapshot, result compile.Result) map[telemetry.Ob
 	for key := range snap.GRPCRoutes {
 		_, ours := result.Status.GRPCRoutes[key]
 		count("GRPCRoute", key, ours)
+	}
+	for key := range snap.TLSRoutes {
+		_, ours := result.Status.TLSRoutes[key]
+		count("TLSRoute", key, ours)
+	}
+	for key := range snap.TCPRoutes {
+		_, ours := result.Status.TCPRoutes[key]
+		count("TCPRoute", key, ours)
+	}
+	for key := range snap.UDPRoutes {
+		_, ours := result.Status.UDPRoutes[key]
+		count("UDPRoute", key, ours)
 	}
 	return out
 }

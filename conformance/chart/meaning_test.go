@@ -409,8 +409,11 @@ var (
 	}
 	servedRights = []string{
 		"discovery.k8s.io/endpointslices" + following, "networking.k8s.io/ingresses" + reading, "gateway.networking.k8s.io/gateways" + reading,
-		"gateway.networking.k8s.io/listenersets" + reading, "gateway.networking.k8s.io/backendtlspolicies" + reading, "gateway.networking.k8s.io/httproutes" + reading, "gateway.networking.k8s.io/grpcroutes" + reading, "gateway.networking.k8s.io/referencegrants" + following, "networking.k8s.io/ingresses/status patch",
-		"gateway.networking.k8s.io/gateways/status patch", "gateway.networking.k8s.io/listenersets/status patch", "gateway.networking.k8s.io/backendtlspolicies/status patch", "gateway.networking.k8s.io/httproutes/status patch", "gateway.networking.k8s.io/grpcroutes/status patch", "/configmaps get", "events.k8s.io/events create",
+		"gateway.networking.k8s.io/listenersets" + reading, "gateway.networking.k8s.io/backendtlspolicies" + reading, "gateway.networking.k8s.io/httproutes" + reading, "gateway.networking.k8s.io/grpcroutes" + reading,
+		"gateway.networking.k8s.io/tlsroutes" + reading, "gateway.networking.k8s.io/tcproutes" + reading, "gateway.networking.k8s.io/udproutes" + reading,
+		"gateway.networking.k8s.io/referencegrants" + following, "networking.k8s.io/ingresses/status patch",
+		"gateway.networking.k8s.io/gateways/status patch", "gateway.networking.k8s.io/listenersets/status patch", "gateway.networking.k8s.io/backendtlspolicies/status patch", "gateway.networking.k8s.io/httproutes/status patch", "gateway.networking.k8s.io/grpcroutes/status patch",
+		"gateway.networking.k8s.io/tlsroutes/status patch", "gateway.networking.k8s.io/tcproutes/status patch", "gateway.networking.k8s.io/udproutes/status patch", "/configmaps get", "events.k8s.io/events create",
 	}
 	leaseRights = []string{"coordination.k8s.io/leases get,create,update"}
 )

@@ -25,6 +25,8 @@ type Options struct {
 	// OwnAddresses returns the addresses on which this process listens, which are never connected to. An unspecified IP stands for every address of the
 	// machine. Nil means none. Called for each new connection, concurrently.
 	OwnAddresses func() []netip.AddrPort
+	// OwnUDP is OwnAddresses for UDP.
+	OwnUDP func() []netip.AddrPort
 	// Resolver resolves the names of DNS endpoints. Nil means that of the system.
 	Resolver *net.Resolver
 
@@ -115,6 +117,8 @@ type Set struct {
 	random []byte       // in place of a key for sessions
 	epoch  time.Time    // what times of health decisions are counted from, to be a number and free of jumps of the wall clock
 	dial   func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
+	// dialUDP makes a socket that sends to an endpoint and receives from it alone.
+	dialUDP func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
 
 	mu     sync.Mutex // before Pool.mu, which is before endpoint.mu
 	pools  map[route.PoolKey]*Pool
@@ -126,7 +130,8 @@ func New(opt Options) *Set {
 	opt = opt.withDefaults()
 	s := &Set{opt: opt, seed: maphash.MakeSeed(), random: make([]byte, 32), epoch: opt.Now(), pools: map[route.PoolKey]*Pool{}}
 	_, _ = rand.Read(s.random) // never fails
-	s.dial = newDialer(opt).dial
+	d := newDialer(opt)
+	s.dial, s.dialUDP = d.dial, d.dialUDP
 	return s
 }
 

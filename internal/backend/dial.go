@@ -13,7 +13,7 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// dialer makes TCP connections to endpoints, if their addresses are allowed.
+// dialer makes TCP connections and UDP sockets to endpoints, if their addresses are allowed.
 type dialer struct {
 	opt     Options
 	numeric net.Dialer // to addresses
@@ -33,13 +33,22 @@ func newDialer(opt Options) *dialer {
 	return d
 }
 
-// dial connects to an endpoint.
+// dial connects to an endpoint by TCP.
 func (d *dialer) dial(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
+	return d.dialOver(ctx, "tcp", ep)
+}
+
+// dialUDP makes a socket that sends to an endpoint and receives from it alone.
+func (d *dialer) dialUDP(ctx context.Context, ep route.Endpoint) (net.Conn, error) {
+	return d.dialOver(ctx, "udp", ep)
+}
+
+func (d *dialer) dialOver(ctx context.Context, network string, ep route.Endpoint) (net.Conn, error) {
 	if !ep.DNS {
 		if _, err := netip.ParseAddrPort(ep.Address); err != nil {
 			return nil, fmt.Errorf("%q is not an address and port", ep.Address)
 		}
-		return d.numeric.DialContext(ctx, "tcp", ep.Address)
+		return d.numeric.DialContext(ctx, network, ep.Address)
 	}
 	host, port, err := net.SplitHostPort(ep.Address)
 	if err != nil {
@@ -49,13 +58,13 @@ func (d *dialer) dial(ctx context.Context, ep route.Endpoint) (net.Conn, error) 
 		// The name is absolute: it must not be looked up in the domains of the machine's resolv.conf first.
 		host += "."
 	}
-	return d.named.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	return d.named.DialContext(ctx, network, net.JoinHostPort(host, port))
 }
 
 // control returns a function that net.Dialer calls for each address before it connects to it, after all name resolution: what a name resolved to a moment ago
 // does not count.
 func (d *dialer) control(allowLoopback bool) func(context.Context, string, string, syscall.RawConn) error {
-	return func(_ context.Context, _, address string, c syscall.RawConn) error {
+	return func(_ context.Context, network, address string, c syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return fmt.Errorf("parse address: %w", err)
@@ -64,8 +73,15 @@ func (d *dialer) control(allowLoopback bool) func(context.Context, string, strin
 		if err := refuse(ap.Addr(), allowLoopback); err != nil {
 			return err
 		}
-		if d.own(ap) {
+		udp, addresses := strings.HasPrefix(network, "udp"), d.opt.OwnAddresses
+		if udp {
+			addresses = d.opt.OwnUDP
+		}
+		if own(addresses, ap) {
 			return &refusal{ap.Addr(), "an address of Fairlead itself"}
+		}
+		if udp {
+			return nil
 		}
 		return tuneSocket(c)
 	}
@@ -124,11 +140,11 @@ func isMetadata(a netip.Addr) bool {
 }
 
 // own reports whether this process listens on an address.
-func (d *dialer) own(ap netip.AddrPort) bool {
-	if d.opt.OwnAddresses == nil {
+func own(addresses func() []netip.AddrPort, ap netip.AddrPort) bool {
+	if addresses == nil {
 		return false
 	}
-	for _, o := range d.opt.OwnAddresses() {
+	for _, o := range addresses() {
 		if o.Port() != ap.Port() {
 			continue
 		}

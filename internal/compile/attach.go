@@ -233,7 +233,7 @@ func noCommonHostname(r *routeHead, to *parent, listeners []*listener) string {
 // explainGaps leaves word for Explain where a route that attached is not served nevertheless: at listeners that refuse its namespace or that serve nothing.
 func (c *compiler) explainGaps(r *routeHead, field string, places []place, refused []*listener) {
 	for _, l := range refused {
-		if why := c.refusal(l, r.ref.Namespace); why != "" && l.protocol != "" {
+		if why := c.refusal(l, r.ref.Namespace); why != "" && hasKind(l.kinds, gatewayGroup, gatewayv1.Kind(r.ref.Kind)) {
 			c.rejected = append(c.rejected, rejection(r, r.hostnames, field, fmt.Sprintf("%s %s", l, why)))
 			break
 		}

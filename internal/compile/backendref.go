@@ -16,6 +16,14 @@ const maxWeight = 1_000_000
 // backendPool finds the pool that a route's reference to a backend names. The verdict says why there is none: it is the one of the condition ResolvedRefs, and
 // code is the more precise one of the Problem. Whether the route may refer to the Service is decided before anybody looks whether it exists.
 func (c *compiler) backendPool(from object.Ref, ref *gatewayv1.BackendObjectReference) (pool *route.Pool, v verdict, code string) {
+	return c.backendPoolBy(from, ref, c.servicePool)
+}
+
+// poolFinder is servicePool, or one like it for something else than HTTP.
+type poolFinder func(ns, name string, port int32) (*route.Pool, *poolError)
+
+// backendPoolBy is backendPool for the pools that find finds.
+func (c *compiler) backendPoolBy(from object.Ref, ref *gatewayv1.BackendObjectReference, find poolFinder) (pool *route.Pool, v verdict, code string) {
 	if group, kind := orDefault(ref.Group, ""), orDefault(ref.Kind, "Service"); group != corev1.GroupName || kind != "Service" {
 		v = verdict{string(gatewayv1.RouteReasonInvalidKind), fmt.Sprintf("a backend cannot be of the kind %s (group %q); Services can", kind, group)}
 		return nil, v, v.Reason
@@ -32,7 +40,7 @@ func (c *compiler) backendPool(from object.Ref, ref *gatewayv1.BackendObjectRefe
 	if ref.Port == nil {
 		return nil, verdict{string(gatewayv1.RouteReasonBackendNotFound), fmt.Sprintf("the port of Service %s is missing", service)}, codePortNotFound
 	}
-	pool, err := c.servicePool(service.Namespace, service.Name, *ref.Port)
+	pool, err := find(service.Namespace, service.Name, *ref.Port)
 	if err != nil {
 		return nil, verdict{poolReason(err), err.Message}, err.Code
 	}

@@ -49,13 +49,13 @@ func (c *compiler) claimAll(taken claims, p *parent) {
 
 // clashesWithin finds the clashes between the listeners of one parent.
 func (c *compiler) clashesWithin(p *parent) {
-	ports := make(map[uint16][]*listener)
+	ports := make(map[transportPort][]*listener)
 	for _, l := range p.entries {
 		if l.accepted.ok() {
-			ports[l.port] = append(ports[l.port], l)
+			ports[l.transportPort()] = append(ports[l.transportPort()], l)
 		}
 	}
-	for _, port := range slices.Sorted(maps.Keys(ports)) {
+	for _, port := range slices.SortedFunc(maps.Keys(ports), transportPort.compare) {
 		if same := ports[port]; len(same) > 1 {
 			c.clashesOnPort(same)
 		}
@@ -66,7 +66,7 @@ func (c *compiler) clashesWithin(p *parent) {
 func (c *compiler) clashesOnPort(same []*listener) {
 	hostnames := make(map[string][]*listener)
 	for _, l := range same {
-		if l.protocol != same[0].protocol {
+		if !sharePort(l.protocol, same[0].protocol) {
 			c.clashAll(same, gatewayv1.ListenerReasonProtocolConflict, "a port can speak one protocol only")
 			return
 		}
@@ -74,9 +74,32 @@ func (c *compiler) clashesOnPort(same []*listener) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(hostnames)) {
 		if rivals := hostnames[name]; len(rivals) > 1 {
-			c.clashAll(rivals, gatewayv1.ListenerReasonHostnameConflict, "they have the same port and hostname")
+			c.clashAll(rivals, gatewayv1.ListenerReasonHostnameConflict, sameClaim(rivals[0]))
 		}
 	}
+}
+
+// sameClaim says what makes it impossible to tell two listeners of a port apart.
+func sameClaim(l *listener) string {
+	if l.mode == route.Raw {
+		return "they have the same port"
+	}
+	return "they have the same port and hostname"
+}
+
+// transportPort is a port number of TCP or of UDP, which have nothing to do with each other.
+type transportPort struct {
+	number uint16
+	udp    bool
+}
+
+func (p transportPort) compare(q transportPort) int {
+	return route.Bind{Port: p.number, UDP: p.udp}.Compare(route.Bind{Port: q.number, UDP: q.udp})
+}
+
+// transportPort is the port of a listener; where it is bound, once that is known.
+func (l *listener) transportPort() transportPort {
+	return transportPort{l.port, l.protocol == route.UDP}
 }
 
 func (c *compiler) clashAll(rivals []*listener, reason gatewayv1.ListenerConditionReason, why string) {
@@ -121,11 +144,11 @@ type claim struct {
 // yield turns a listener down that asks for what another has.
 func (c *compiler) yield(taken claims, l *listener) {
 	for _, address := range l.gateway.binds {
-		held := taken[route.Bind{Address: address, Port: l.port}]
+		held := taken[l.bind(address)]
 		if held == nil || !l.accepted.ok() {
 			continue
 		}
-		if winner := held.first; winner.protocol != l.protocol {
+		if winner := held.first; !sharePort(winner.protocol, l.protocol) {
 			c.clash(l, gatewayv1.ListenerReasonProtocolConflict, "%s is taken by %s, which comes first and speaks %s", l.wants(), winner.toldTo(l.parent), winner.spec.Protocol)
 		} else if winner := held.hostnames[l.hostname]; winner != nil {
 			c.clash(l, gatewayv1.ListenerReasonHostnameConflict, "%s is taken by %s, which comes first", l.wants(), winner.toldTo(l.parent))
@@ -140,7 +163,7 @@ func (c *compiler) claim(taken claims, l *listener) {
 		return
 	}
 	for _, address := range l.gateway.binds {
-		bind := route.Bind{Address: address, Port: l.port}
+		bind := l.bind(address)
 		if taken[bind] == nil {
 			taken[bind] = &claim{first: l, hostnames: make(map[string]*listener)}
 		}

@@ -39,12 +39,13 @@ func (e *endpointSet) pool(in *object.Snapshot, opt Options, key route.PoolKey) 
 		return nil
 	}
 	if isExternalName(service) {
-		return externalEndpoint(service, opt, key.Port)
+		return externalEndpoint(service, opt, key)
 	}
-	i := findPort(service, key.Port)
-	if i < 0 || !isTCP(service.Spec.Ports[i].Protocol) {
+	i := findPort(service, key.Port, key.UDP)
+	if i < 0 || !carries(service.Spec.Ports[i].Protocol, key.UDP) {
 		return nil
 	}
+	e.udp = key.UDP
 	e.port, e.allReady, e.allowNames = service.Spec.Ports[i].Name, service.Spec.PublishNotReadyAddresses, opt.AllowExternalName
 	e.ready, e.leaving = e.ready[:0], e.leaving[:0]
 	for _, slice := range in.EndpointSlices[ref] {
@@ -54,13 +55,13 @@ func (e *endpointSet) pool(in *object.Snapshot, opt Options, key route.PoolKey) 
 }
 
 // externalEndpoint returns the one endpoint of an ExternalName Service. Its port is the Service's port: an alias in the DNS translates no ports.
-func externalEndpoint(service *corev1.Service, opt Options, port int32) []route.Endpoint {
+func externalEndpoint(service *corev1.Service, opt Options, key route.PoolKey) []route.Endpoint {
 	host, err := externalHost(service.Spec.ExternalName)
-	known := findPort(service, port) >= 0 || hasEveryPort(service) && validPort(port)
+	known := findPort(service, key.Port, key.UDP) >= 0 || hasEveryPort(service) && validPort(key.Port)
 	if !opt.AllowExternalName || !known || err != nil {
 		return nil
 	}
-	return []route.Endpoint{{Address: joinPort(host, port), DNS: true}}
+	return []route.Endpoint{{Address: joinPort(host, key.Port), DNS: true}}
 }
 
 func joinPort(host string, port int32) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
@@ -68,6 +69,7 @@ func joinPort(host string, port int32) string { return net.JoinHostPort(host, st
 // endpointSet gathers the endpoints of one Service port, and then of the next.
 type endpointSet struct {
 	port       string // the Service port's name, by which slices know it
+	udp        bool   // and not TCP
 	allReady   bool   // the Service wants its endpoints published before they are ready
 	allowNames bool
 	home       func() site
@@ -91,7 +93,7 @@ func (e *endpointSet) addSlice(slice *discoveryv1.EndpointSlice) {
 	if slice == nil {
 		return
 	}
-	port, ok := slicePort(slice.Ports, e.port)
+	port, ok := slicePort(slice.Ports, e.port, e.udp)
 	if !ok {
 		return
 	}
@@ -109,11 +111,11 @@ func (e *endpointSet) addSlice(slice *discoveryv1.EndpointSlice) {
 }
 
 // slicePort returns the number of the port with a name. Slices name their ports as the Service does; their numbers are those of the pods.
-func slicePort(ports []discoveryv1.EndpointPort, name string) (uint16, bool) {
+func slicePort(ports []discoveryv1.EndpointPort, name string, udp bool) (uint16, bool) {
 	for i := range ports {
 		p := &ports[i]
 		number := value(p.Port)
-		if value(p.Name) == name && isTCP(value(p.Protocol)) && 0 < number && number <= math.MaxUint16 {
+		if value(p.Name) == name && carries(value(p.Protocol), udp) && 0 < number && number <= math.MaxUint16 {
 			return uint16(number), true
 		}
 	}

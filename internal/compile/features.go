@@ -50,6 +50,10 @@ var supportedFeatures = []gatewayv1.FeatureName{
 	"HTTPRouteSchemeRedirect",
 	"ListenerSet",
 	"ReferenceGrant",
+	"TCPRoute",
+	"TLSRoute",
+	"TLSRouteModeMixed",
+	"TLSRouteModeTerminate",
 }
 
 // features are those that are supported by this installation.

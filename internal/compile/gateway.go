@@ -28,13 +28,13 @@ type gateway struct {
 	addressed verdict                  // whether it has the addresses that it should have
 
 	// What follows is for a Gateway that is reached through a Service; see infrastructure.go and bindport.go.
-	record              object.Key        // the Service that leads to it
-	service             *corev1.Service   // as that is; nil: there is none yet
-	asked               string            // the address that it asks for; "" is any
-	recorded            map[uint16]uint16 // the ports that service lists, and what is bound for them
-	ports               []ServicePort     // that service should list
-	labels, annotations map[string]string // that its Services should have
-	wished              bool              // Services are wished for
+	record              object.Key               // the Service that leads to it
+	service             *corev1.Service          // as that is; nil: there is none yet
+	asked               string                   // the address that it asks for; "" is any
+	recorded            map[transportPort]uint16 // the ports that service lists, and what is bound for them
+	ports               []ServicePort            // that service should list
+	labels, annotations map[string]string        // that its Services should have
+	wished              bool                     // Services are wished for
 }
 
 func newGateway(obj *gatewayv1.Gateway) *gateway {
@@ -85,6 +85,10 @@ func (c *compiler) gateways() {
 	findOverlaps(mine)
 	c.httpRoutes(index)
 	c.grpcRoutes(index)
+	c.tlsRoutes(index)
+	c.tcpRoutes(index)
+	c.udpRoutes(index)
+	c.reportShadowed(mine)
 	c.presentCertificates(mine)
 	c.policyStatus(mine)
 	for _, g := range mine {

@@ -273,7 +273,7 @@ var requestLine = regexp.MustCompile(`^([A-Z]+) (\S+)((?: @\S+)?)((?: -H '[^']*'
 //
 //	GET http://a.example.com:8080/path @127.0.1.1 -H 'Name: value'
 //
-// It goes to the port of the URL or, if there is none, to where the well-known port is bound, and to the address behind the @.
+// or to a connection, see passage. It goes to the port of the URL or, if there is none, to where the well-known port is bound, and to the address behind the @.
 func answer(t *testing.T, table *route.Table, opt Options, line string) string {
 	t.Helper()
 	parts := requestLine.FindStringSubmatch(line)
@@ -285,7 +285,7 @@ func answer(t *testing.T, table *route.Table, opt Options, line string) string {
 		t.Fatal(err)
 	}
 	protocol := route.Protocol(u.Scheme)
-	port := opt.bindPort(map[string]uint16{"http": 80, "https": 443}[u.Scheme])
+	port := opt.bindPort(map[string]uint16{"http": 80, "https": 443, "tls": 443}[u.Scheme])
 	if p := u.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil {
@@ -293,7 +293,10 @@ func answer(t *testing.T, table *route.Table, opt Options, line string) string {
 		}
 		port = uint16(n)
 	}
-	bind := route.Bind{Address: strings.TrimPrefix(parts[3], " @"), Port: port}
+	bind := route.Bind{Address: strings.TrimPrefix(parts[3], " @"), Port: port, UDP: protocol == route.UDP}
+	if parts[1] == "CONNECTION" {
+		return passage(table.Port(bind), bind, protocol, u.Hostname())
+	}
 	req := &route.Request{Method: parts[1], RawQuery: u.RawQuery}
 	if req.Host, err = route.NormalizeHost(u.Host); err != nil {
 		return "400 bad-host"
@@ -307,10 +310,29 @@ func answer(t *testing.T, table *route.Table, opt Options, line string) string {
 	}
 	req.Header = header
 	p := table.Port(bind)
-	if p == nil || p.Protocol != protocol {
+	if p == nil || !sharePort(p.Protocol, protocol) {
 		return fmt.Sprintf("no %s on %s", protocol, bind)
 	}
 	return outcome(p, req)
+}
+
+// passage says what happens to a connection to
+//
+//	CONNECTION tls://db.example.com, tcp://:5432 or udp://:53
+func passage(p *route.Port, bind route.Bind, protocol route.Protocol, name string) string {
+	if p == nil || !sharePort(p.Protocol, protocol) {
+		return fmt.Sprintf("no %s on %s", protocol, bind)
+	}
+	l, r := p.Connection(name)
+	switch {
+	case r != nil && r.Fault != nil:
+		return fmt.Sprintf("%s (%s)  # %s", r.Fault, r.Fault.Why, r.Source)
+	case r != nil:
+		return fmt.Sprintf("%s: %s  # %s", l.Name, backendsOf(r), r.Source)
+	case l != nil && l.Mode == route.Requests:
+		return "requests of " + l.Name
+	}
+	return "closed no-route"
 }
 
 func outcome(p *route.Port, req *route.Request) string {

@@ -100,10 +100,11 @@ type Service struct {
 	Labels, Annotations map[string]string
 }
 
-// ServicePort is one TCP port of a Service.
+// ServicePort is one port of a Service.
 type ServicePort struct {
 	Name        string
 	Port        uint16 // of the listeners
+	UDP         bool   // and not TCP
 	Bind        uint16 // in the pods
 	AppProtocol string
 	Recorded    bool // the Service has it already
@@ -142,7 +143,11 @@ func (s *Service) print(b *strings.Builder) {
 		if p.Recorded {
 			state = "recorded"
 		}
-		fmt.Fprintf(b, "  port %d %s %s -> %d %s\n", p.Port, p.Name, cmp.Or(p.AppProtocol, "-"), p.Bind, state)
+		port := strconv.Itoa(int(p.Port))
+		if p.UDP {
+			port += "/udp"
+		}
+		fmt.Fprintf(b, "  port %s %s %s -> %d %s\n", port, p.Name, cmp.Or(p.AppProtocol, "-"), p.Bind, state)
 	}
 	if s.LoadBalancerIP != "" {
 		fmt.Fprintf(b, "  address %s\n", s.LoadBalancerIP)

@@ -30,8 +30,12 @@ func made(s *Service) *corev1.Service {
 		out.CreationTimestamp, out.Status = s.Seen.CreationTimestamp, s.Seen.Status
 	}
 	for _, p := range s.Ports {
+		protocol := corev1.ProtocolTCP
+		if p.UDP {
+			protocol = corev1.ProtocolUDP
+		}
 		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
-			Name: p.Name, Port: int32(p.Port), TargetPort: intstr.FromInt32(int32(p.Bind)), Protocol: corev1.ProtocolTCP, AppProtocol: &p.AppProtocol,
+			Name: p.Name, Port: int32(p.Port), TargetPort: intstr.FromInt32(int32(p.Bind)), Protocol: protocol, AppProtocol: &p.AppProtocol,
 		})
 	}
 	return out
@@ -41,7 +45,7 @@ func made(s *Service) *corev1.Service {
 // nothing is served elsewhere than a Service says.
 func checkInfrastructure(t *testing.T, in *object.Snapshot, res Result) {
 	t.Helper()
-	binds := map[uint16]string{}
+	binds := map[transportPort]string{}
 	names := map[object.Key]bool{}
 	for i := range res.Infrastructure.Services {
 		s := &res.Infrastructure.Services[i]
@@ -51,10 +55,10 @@ func checkInfrastructure(t *testing.T, in *object.Snapshot, res Result) {
 		}
 		names[s.Name] = true
 		for _, p := range s.Ports {
-			if other := binds[p.Bind]; other != "" || p.Bind == 0 {
+			if other := binds[transportPort{p.Bind, p.UDP}]; other != "" || p.Bind == 0 {
 				t.Errorf("bind %d is for port %d of %s and for %q", p.Bind, p.Port, s.Gateway, other)
 			}
-			binds[p.Bind] = fmt.Sprintf("%s:%d", s.Gateway.Key(), p.Port)
+			binds[transportPort{p.Bind, p.UDP}] = fmt.Sprintf("%s:%d", s.Gateway.Key(), p.Port)
 			if p.Recorded != lists(s.Seen, p) {
 				t.Errorf("Service %s: port %d -> %d recorded is %v", s.Name, p.Port, p.Bind, p.Recorded)
 			}
@@ -79,20 +83,20 @@ func checkInfrastructure(t *testing.T, in *object.Snapshot, res Result) {
 // checkNewBinds checks that no bind is given that a Service of ours still leads to, whoever it is for.
 func checkNewBinds(t *testing.T, in *object.Snapshot, n Infrastructure) {
 	t.Helper()
-	listed := map[uint16]object.Key{}
+	listed := map[transportPort]object.Key{}
 	for key, s := range in.Services {
 		if s == nil || s.Labels[instanceLabel] != n.Owned[instanceLabel] || s.Labels[managedByLabel] != n.Owned[managedByLabel] {
 			continue
 		}
 		for i := range s.Spec.Ports {
-			if _, bind, ok := recorded(&s.Spec.Ports[i]); ok && strings.HasPrefix(key.Namespace, "fairlead") {
-				listed[bind] = key
+			if port, bind, ok := recorded(&s.Spec.Ports[i]); ok && strings.HasPrefix(key.Namespace, "fairlead") {
+				listed[transportPort{bind, port.udp}] = key
 			}
 		}
 	}
 	for i := range n.Services {
 		for _, p := range n.Services[i].Ports {
-			if by, taken := listed[p.Bind]; taken && !p.Recorded {
+			if by, taken := listed[transportPort{p.Bind, p.UDP}]; taken && !p.Recorded {
 				t.Errorf("Service %s is given bind %d, to which Service %s leads", n.Services[i].Name, p.Bind, by)
 			}
 		}
@@ -100,7 +104,7 @@ func checkNewBinds(t *testing.T, in *object.Snapshot, n Infrastructure) {
 }
 
 // checkServed checks that on each port that is bound for Gateways there is one of them only, for which a Service lists it.
-func checkServed(t *testing.T, res Result, binds map[uint16]string) {
+func checkServed(t *testing.T, res Result, binds map[transportPort]string) {
 	t.Helper()
 	for _, p := range res.Table.Ports {
 		for _, l := range p.Listeners {
@@ -108,14 +112,14 @@ func checkServed(t *testing.T, res Result, binds map[uint16]string) {
 				continue
 			}
 			own := fmt.Sprintf("%s/%s:%d", l.Source.Namespace, l.Source.Name, l.Port)
-			if binds[p.Bind.Port] != own || p.Bind.Address != "" {
-				t.Errorf("%s is bound at %s, which is that of %s", own, p.Bind, binds[p.Bind.Port])
+			if binds[transportPort{p.Bind.Port, p.Bind.UDP}] != own || p.Bind.Address != "" {
+				t.Errorf("%s is bound at %s, which is that of %s", own, p.Bind, binds[transportPort{p.Bind.Port, p.Bind.UDP}])
 			}
 		}
 	}
 	for _, s := range res.Infrastructure.Services {
 		for _, p := range s.Ports {
-			if port := res.Table.Port(route.Bind{Port: p.Bind}); port != nil && !p.Recorded {
+			if port := res.Table.Port(route.Bind{Port: p.Bind, UDP: p.UDP}); port != nil && !p.Recorded {
 				t.Errorf("%d is served, but Service %s does not lead there", p.Bind, s.Name)
 			}
 		}
@@ -125,7 +129,7 @@ func checkServed(t *testing.T, res Result, binds map[uint16]string) {
 func lists(s *corev1.Service, want ServicePort) bool {
 	return s != nil && slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool {
 		port, bind, ok := recorded(&p)
-		return ok && port == want.Port && bind == want.Bind
+		return ok && port == transportPort{want.Port, want.UDP} && bind == want.Bind
 	})
 }
 
@@ -394,10 +398,10 @@ func (w *clusterWorld) meddle() {
 
 // The highest port there is can be bound too, and nothing comes after it.
 func TestLastPortThatThereIs(t *testing.T) {
-	p := bindPorts{from: 65534, to: 65535, taken: map[uint16]bool{}, next: 65534}
+	p := bindPorts{from: 65534, to: 65535, taken: map[transportPort]bool{}, tcp: 65534}
 	var got []uint16
 	for range 4 {
-		if port, ok := p.take(); ok {
+		if port, ok := p.take(false); ok {
 			got = append(got, port)
 		}
 	}

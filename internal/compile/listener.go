@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,8 +23,9 @@ type listener struct {
 	field      string         // spec.listeners[i]
 	hostname   string         // lower case; "" is any
 	protocol   route.Protocol // "" when it is none of ours
-	port       uint16         // that is bound
-	clientPort uint16         // that clients connect to
+	mode       route.Mode
+	port       uint16 // that is bound
+	clientPort uint16 // that clients connect to
 	kinds      []gatewayv1.RouteGroupKind
 	from       allowance
 
@@ -32,7 +34,7 @@ type listener struct {
 	pending    verdict // why it is not bound yet, or nowhere, though it may be
 	resolved   verdict
 	clients    *route.ClientAuth // HTTPS; nil: nothing is demanded of clients
-	pairs      []route.KeyPair   // HTTPS; none: it presents a self-signed certificate
+	pairs      []route.KeyPair   // where TLS ends; none: it presents a self-signed certificate
 	order      *order            // of its certificate; nil: none is on order
 	overlap    string            // another listener of its port with a hostname that intersects with its own; "" when there is none
 	attached   int32
@@ -124,10 +126,50 @@ func (c *compiler) checkProtocol(l *listener) {
 		if tls != nil && tls.Mode != nil && *tls.Mode != gatewayv1.TLSModeTerminate {
 			c.reject(l, ".tls.mode", gatewayv1.ListenerReasonUnsupportedValue, "TLS mode %q is not supported with protocol HTTPS; Terminate is", *tls.Mode)
 		}
+	case gatewayv1.TLSProtocolType:
+		l.protocol = route.TLS
+		c.checkTLSMode(l)
+	case gatewayv1.TCPProtocolType:
+		l.protocol, l.mode = route.TCP, route.Raw
+		c.checkRaw(l)
+	case gatewayv1.UDPProtocolType:
+		l.protocol, l.mode = route.UDP, route.Raw
+		c.checkRaw(l)
 	default:
-		c.reject(l, ".protocol", gatewayv1.ListenerReasonUnsupportedProtocol, "protocol %q is not supported; HTTP and HTTPS are", l.spec.Protocol)
+		c.reject(l, ".protocol", gatewayv1.ListenerReasonUnsupportedProtocol, "protocol %q is not supported; HTTP, HTTPS, TLS, TCP and UDP are", l.spec.Protocol)
 	}
 }
+
+// checkTLSMode finds out what a listener of protocol TLS does with TLS.
+func (c *compiler) checkTLSMode(l *listener) {
+	tls := l.spec.TLS
+	switch {
+	case tls == nil || tls.Mode == nil:
+		c.reject(l, ".tls.mode", gatewayv1.ListenerReasonUnsupportedValue, "a listener of protocol TLS needs a TLS mode: Passthrough or Terminate")
+	case *tls.Mode == gatewayv1.TLSModePassthrough:
+		l.mode = route.Passthrough
+		if len(tls.CertificateRefs) > 0 {
+			c.problems.add(Warning, l.parent.ref, l.field+".tls.certificateRefs", "NotUsed", "with TLS mode Passthrough the backends present certificates; these are not used")
+		}
+	case *tls.Mode == gatewayv1.TLSModeTerminate:
+		l.mode = route.Terminate
+	default:
+		c.reject(l, ".tls.mode", gatewayv1.ListenerReasonUnsupportedValue, "TLS mode %q is neither Passthrough nor Terminate", *tls.Mode)
+	}
+}
+
+// checkRaw looks for fields that mean nothing where bytes are passed on unread. Serving without what they ask for would not be what their author meant.
+func (c *compiler) checkRaw(l *listener) {
+	if l.spec.TLS != nil {
+		c.reject(l, ".tls", gatewayv1.ListenerReasonUnsupportedValue, "a listener of protocol %s cannot have tls; for that the protocol is TLS", l.spec.Protocol)
+	}
+	if l.spec.Hostname != nil && *l.spec.Hostname != "" {
+		c.reject(l, ".hostname", gatewayv1.ListenerReasonUnsupportedValue, "a listener of protocol %s cannot have a hostname: nothing in what arrives names one", l.spec.Protocol)
+	}
+}
+
+// terminates tells whether TLS ends at the listener, which needs certificates for that.
+func (l *listener) terminates() bool { return l.protocol == route.HTTPS || l.mode == route.Terminate }
 
 func (c *compiler) checkPort(l *listener) {
 	if p := l.spec.Port; p < 1 || p > 65535 {
@@ -149,7 +191,9 @@ func (c *compiler) checkHostname(l *listener) {
 	if err != nil {
 		c.reject(l, ".hostname", gatewayv1.ListenerReasonUnsupportedValue, "the hostname %v", err)
 	}
-	l.hostname = name
+	if l.mode != route.Raw {
+		l.hostname = name
+	}
 }
 
 // checkKinds finds the kinds of routes that may attach to a listener.
@@ -169,7 +213,7 @@ func (c *compiler) checkKinds(l *listener) {
 		switch {
 		case !hasKind(supported, group, k.Kind) && l.protocol != "":
 			c.unresolved(l, fmt.Sprintf("%s.allowedRoutes.kinds[%d]", l.field, i), gatewayv1.ListenerReasonInvalidRouteKinds,
-				fmt.Sprintf("routes of kind %s (group %q) cannot attach to a listener of protocol %s; HTTPRoutes and GRPCRoutes can", k.Kind, group, l.spec.Protocol))
+				fmt.Sprintf("routes of kind %s (group %q) cannot attach to a listener of protocol %s; %s can", k.Kind, group, l.spec.Protocol, kindNames(supported)))
 		case hasKind(supported, group, k.Kind) && !hasKind(l.kinds, group, k.Kind):
 			l.kinds = append(l.kinds, gatewayv1.RouteGroupKind{Group: &group, Kind: k.Kind})
 		}
@@ -178,11 +222,29 @@ func (c *compiler) checkKinds(l *listener) {
 
 // protocolKinds returns the kinds of routes that a protocol can have.
 func protocolKinds(p route.Protocol) []gatewayv1.RouteGroupKind {
-	if p == "" {
-		return nil
-	}
 	group := gatewayv1.Group(gatewayGroup)
-	return []gatewayv1.RouteGroupKind{{Group: &group, Kind: "HTTPRoute"}, {Group: &group, Kind: "GRPCRoute"}}
+	var kinds []gatewayv1.RouteGroupKind
+	for _, kind := range routeKinds[p] {
+		kinds = append(kinds, gatewayv1.RouteGroupKind{Group: &group, Kind: kind})
+	}
+	return kinds
+}
+
+var routeKinds = map[route.Protocol][]gatewayv1.Kind{
+	route.HTTP:  {"HTTPRoute", "GRPCRoute"},
+	route.HTTPS: {"HTTPRoute", "GRPCRoute"},
+	route.TLS:   {"TLSRoute"},
+	route.TCP:   {"TCPRoute"},
+	route.UDP:   {"UDPRoute"},
+}
+
+// kindNames writes kinds for a sentence, in the plural.
+func kindNames(kinds []gatewayv1.RouteGroupKind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = string(k.Kind) + "s"
+	}
+	return strings.Join(names, " and ")
 }
 
 func hasKind(kinds []gatewayv1.RouteGroupKind, group gatewayv1.Group, kind gatewayv1.Kind) bool {
@@ -288,9 +350,9 @@ func (n namespaceLabels) Lookup(label string) (string, bool) {
 	return value, ok
 }
 
-// checkCertificateRefs finds the certificates that an HTTPS listener names and may use.
+// checkCertificateRefs finds the certificates that a listener at which TLS ends names and may use.
 func (c *compiler) checkCertificateRefs(l *listener) {
-	if l.protocol != route.HTTPS {
+	if !l.terminates() {
 		return
 	}
 	field := l.field + ".tls.certificateRefs"
@@ -299,7 +361,7 @@ func (c *compiler) checkCertificateRefs(l *listener) {
 		return // the listener is refused for that
 	}
 	if tls == nil || len(tls.CertificateRefs) == 0 {
-		c.unresolved(l, field, gatewayv1.ListenerReasonInvalidCertificateRef, "a listener of protocol HTTPS needs a certificate")
+		c.unresolved(l, field, gatewayv1.ListenerReasonInvalidCertificateRef, fmt.Sprintf("a listener of protocol %s needs a certificate", l.spec.Protocol))
 		return
 	}
 	c.checkLimit(l.parent.ref, field, len(tls.CertificateRefs), 64)
@@ -372,21 +434,26 @@ func (c *compiler) openListeners(g *gateway) {
 			continue
 		}
 		for _, address := range g.binds {
-			c.openListener(l, route.Bind{Address: address, Port: l.port})
+			c.openListener(l, l.bind(address))
 		}
 	}
+}
+
+// bind is where the listener is bound on an address.
+func (l *listener) bind(address string) route.Bind {
+	return route.Bind{Address: address, Port: l.port, UDP: l.protocol == route.UDP}
 }
 
 func (c *compiler) openListener(l *listener, bind route.Bind) {
 	port := c.port(bind, l.protocol)
 	source := route.Source{Kind: l.parent.ref.Kind, Namespace: l.parent.ref.Namespace, Name: l.parent.ref.Name, Field: l.field}
 	o := &openListener{
-		Listener: &route.Listener{Name: l.tableName(), Hostname: l.hostname, Port: l.clientPort, Clients: l.clients, Source: source},
+		Listener: &route.Listener{Name: l.tableName(), Hostname: l.hostname, Mode: l.mode, Port: l.clientPort, Clients: l.clients, Source: source},
 		hosts:    make(map[string]*route.Host),
 	}
 	port.Listeners = append(port.Listeners, o.Listener)
 	l.open = append(l.open, o)
-	if l.protocol == route.HTTPS {
+	if l.terminates() {
 		l.order.confirm()
 		c.certs = append(c.certs, route.Certificate{Bind: bind, Hostname: l.hostname, Pairs: l.pairs, Source: source})
 	}
@@ -402,7 +469,7 @@ func (l *listener) tableName() string {
 }
 
 // presentable tells whether a listener that needs a certificate has one.
-func (l *listener) presentable() bool { return l.protocol != route.HTTPS || len(l.pairs) > 0 }
+func (l *listener) presentable() bool { return !l.terminates() || len(l.pairs) > 0 }
 
 // programmed says whether a listener serves what it should.
 func (l *listener) programmed() verdict {

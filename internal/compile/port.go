@@ -9,17 +9,27 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// port returns the table's port for a bind, made if need be. It returns nil when the bind is already in use for another protocol.
+// port returns the table's port for a bind, made if need be. It returns nil when the bind is already in use for another protocol. HTTPS and TLS share a port: what
+// a connection asks for tells them apart.
 func (c *compiler) port(b route.Bind, protocol route.Protocol) *route.Port {
 	p, ok := c.tables[b]
 	if !ok {
 		p = &route.Port{Bind: b, Protocol: protocol}
 		c.tables[b] = p
 	}
-	if p.Protocol != protocol {
+	if !sharePort(p.Protocol, protocol) {
 		return nil
 	}
+	if protocol == route.TLS {
+		p.Protocol = route.TLS
+	}
 	return p
+}
+
+// sharePort tells whether listeners of two protocols can have one port.
+func sharePort(a, b route.Protocol) bool {
+	secure := func(p route.Protocol) bool { return p == route.HTTPS || p == route.TLS }
+	return a == b || secure(a) && secure(b)
 }
 
 // result assembles what the other files left behind. Everything in it is sorted, so that neither the order of maps nor that of objects shows.

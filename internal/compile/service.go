@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -31,7 +32,7 @@ func poolErrorf(code, format string, args ...any) *poolError {
 // refer to the Service: see mayRefer.
 func (c *compiler) servicePool(ns, name string, port int32) (*route.Pool, *poolError) {
 	key := route.PoolKey{Namespace: ns, Service: name, Port: port}
-	if p, ok := c.pools[key]; ok {
+	if p, ok := c.pools[key]; ok && p.Protocol != route.TCP {
 		return p, nil
 	}
 	service := c.in.Services[object.Key{Namespace: ns, Name: name}]
@@ -44,12 +45,49 @@ func (c *compiler) servicePool(ns, name string, port int32) (*route.Pool, *poolE
 	return p, err
 }
 
+// streamPool is servicePool for whoever passes connections on, and need not know what is spoken on them.
+func (c *compiler) streamPool(ns, name string, port int32) (*route.Pool, *poolError) {
+	pool, err := c.servicePool(ns, name, port)
+	if err == nil || err.Code != codeUnsupportedProtocol {
+		return pool, err
+	}
+	service := c.in.Services[object.Key{Namespace: ns, Name: name}]
+	i := findPort(service, port, false)
+	if !isTCP(service.Spec.Ports[i].Protocol) {
+		return nil, err
+	}
+	key := route.PoolKey{Namespace: ns, Service: name, Port: port}
+	if c.pools[key] == nil {
+		c.pools[key] = &route.Pool{Key: key, Protocol: route.TCP, Policy: c.policy(key, service), Source: portSource(key, i)}
+	}
+	return c.pools[key], nil
+}
+
+// datagramPool is servicePool for ports of UDP.
+func (c *compiler) datagramPool(ns, name string, port int32) (*route.Pool, *poolError) {
+	key := route.PoolKey{Namespace: ns, Service: name, Port: port, UDP: true}
+	if p, ok := c.pools[key]; ok {
+		return p, nil
+	}
+	service := c.in.Services[object.Key{Namespace: ns, Name: name}]
+	p, err := newPool(key, service, c.opt.AllowExternalName)
+	if err == nil {
+		p.Policy = c.policy(key, service)
+		c.pools[key] = p
+	}
+	return p, err
+}
+
 // nameOfPort returns the name of the port of a Service that has a number; "" if it has none.
 func nameOfPort(service *corev1.Service, port int32) string {
-	if i := findPort(service, port); i >= 0 {
+	if i := findPort(service, port, false); i >= 0 {
 		return service.Spec.Ports[i].Name
 	}
 	return ""
+}
+
+func portSource(key route.PoolKey, i int) route.Source {
+	return route.Source{Kind: "Service", Namespace: key.Namespace, Name: key.Service, Field: indexed("spec.ports", i)}
 }
 
 func newPool(key route.PoolKey, service *corev1.Service, allowExternalName bool) (*route.Pool, *poolError) {
@@ -62,20 +100,28 @@ func newPool(key route.PoolKey, service *corev1.Service, allowExternalName bool)
 			return nil, err
 		}
 	}
-	p := &route.Pool{Key: key, Protocol: route.HTTP, Source: route.Source{Kind: "Service", Namespace: ref.Namespace, Name: ref.Name}}
-	i := findPort(service, key.Port)
+	p := &route.Pool{Key: key, Protocol: plainProtocol(key.UDP), Source: route.Source{Kind: "Service", Namespace: ref.Namespace, Name: ref.Name}}
+	i := findPort(service, key.Port, key.UDP)
 	if i < 0 {
 		if hasEveryPort(service) && validPort(key.Port) {
 			return p, nil
 		}
 		return nil, poolErrorf(codePortNotFound, "Service %s has no port %d; it has %s", ref, key.Port, portsOf(service))
 	}
-	protocol, err := backendProtocol(ref, &service.Spec.Ports[i])
+	protocol, err := backendProtocol(ref, &service.Spec.Ports[i], key.UDP)
 	if err != nil {
 		return nil, err
 	}
-	p.Protocol, p.Source.Field = protocol, fmt.Sprintf("spec.ports[%d]", i)
+	p.Protocol, p.Source = protocol, portSource(key, i)
 	return p, nil
+}
+
+// plainProtocol is what is spoken where nobody says more than the transport.
+func plainProtocol(udp bool) route.Protocol {
+	if udp {
+		return route.UDP
+	}
+	return route.HTTP
 }
 
 // servicePort returns the number of the Service port that an Ingress refers to by name or by number. Whether the Service has a port of that number is for
@@ -101,15 +147,16 @@ func (c *compiler) servicePort(ns, name string, port networkingv1.ServiceBackend
 	return 0, poolErrorf(codePortNotFound, "Service %s has no port named %q; it has %s", ref, port.Name, portsOf(service))
 }
 
-// findPort returns the index of the port of a Service that has a number, or -1. A number can occur once for each transport protocol: TCP is meant, if it does.
-func findPort(service *corev1.Service, number int32) int {
+// findPort returns the index of the port of a Service that has a number, or -1. A number can occur once for each transport protocol: the one that is asked for is
+// meant, if it does.
+func findPort(service *corev1.Service, number int32, udp bool) int {
 	found := -1
 	for i := range service.Spec.Ports {
 		p := &service.Spec.Ports[i]
 		if p.Port != number || !validPort(number) {
 			continue
 		}
-		if isTCP(p.Protocol) {
+		if carries(p.Protocol, udp) {
 			return i
 		}
 		found = i
@@ -118,6 +165,16 @@ func findPort(service *corev1.Service, number int32) int {
 }
 
 func isTCP(p corev1.Protocol) bool { return p == "" || p == corev1.ProtocolTCP }
+
+func isUDP(p corev1.Protocol) bool { return p == corev1.ProtocolUDP }
+
+// carries tells whether a port of a protocol is one of UDP, or one of TCP.
+func carries(p corev1.Protocol, udp bool) bool {
+	if udp {
+		return isUDP(p)
+	}
+	return isTCP(p)
+}
 
 func validPort(p int32) bool { return 0 < p && p < 1<<16 }
 
@@ -165,9 +222,16 @@ func externalHost(name string) (string, error) {
 
 // backendProtocol returns what is spoken to the endpoints of a Service port, by its appProtocol: the names that Kubernetes defines (KEP-3726), https, and grpc
 // and h2c, which are HTTP/2. Other names that Kubernetes does not reserve are hints for others, and mean HTTP here.
-func backendProtocol(service object.Key, port *corev1.ServicePort) (route.Protocol, *poolError) {
-	if !isTCP(port.Protocol) {
-		return "", poolErrorf(codeUnsupportedProtocol, "port %d of Service %s has the protocol %s; HTTP needs TCP", port.Port, service, port.Protocol)
+func backendProtocol(service object.Key, port *corev1.ServicePort, udp bool) (route.Protocol, *poolError) {
+	if !carries(port.Protocol, udp) {
+		need := corev1.ProtocolTCP
+		if udp {
+			need = corev1.ProtocolUDP
+		}
+		return "", poolErrorf(codeUnsupportedProtocol, "port %d of Service %s has the protocol %s; %s is needed", port.Port, service, cmp.Or(port.Protocol, corev1.ProtocolTCP), need)
+	}
+	if udp {
+		return route.UDP, nil
 	}
 	if port.AppProtocol == nil {
 		return route.HTTP, nil

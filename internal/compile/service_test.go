@@ -69,7 +69,7 @@ func TestServicePool(t *testing.T) {
 		{"another IANA name", app("postgresql"), Options{}, 80, "shop/web:80 http spec.ports[0]", ""},
 		{"somebody's own", app("example.com/custom"), Options{}, 80, "shop/web:80 http spec.ports[0]", ""},
 
-		{"UDP", newService(webKey, corev1.ServicePort{Port: 80, Protocol: corev1.ProtocolUDP}), Options{}, 80, codeUnsupportedProtocol, "port 80 of Service shop/web has the protocol UDP; HTTP needs TCP"},
+		{"UDP", newService(webKey, corev1.ServicePort{Port: 80, Protocol: corev1.ProtocolUDP}), Options{}, 80, codeUnsupportedProtocol, "port 80 of Service shop/web has the protocol UDP; TCP is needed"},
 		{"SCTP", newService(webKey, corev1.ServicePort{Port: 80, Protocol: corev1.ProtocolSCTP}), Options{}, 80, codeUnsupportedProtocol, "SCTP"},
 		{
 			"QUIC beside TCP", newService(webKey, corev1.ServicePort{Port: 443, Protocol: corev1.ProtocolUDP}, corev1.ServicePort{Port: 443, Protocol: corev1.ProtocolTCP}),

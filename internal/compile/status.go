@@ -24,6 +24,9 @@ type Status struct {
 	// BackendTLSPolicies hold our ancestors only, as routes hold our parents.
 	BackendTLSPolicies map[object.Key]gatewayv1.PolicyStatus
 	GRPCRoutes         map[object.Key]gatewayv1.GRPCRouteStatus
+	TLSRoutes          map[object.Key]gatewayv1.TLSRouteStatus
+	TCPRoutes          map[object.Key]gatewayv1.TCPRouteStatus
+	UDPRoutes          map[object.Key]gatewayv1.UDPRouteStatus
 	Ingresses          map[object.Key]networkingv1.IngressStatus
 }
 
@@ -56,6 +59,15 @@ func (s Status) String() string {
 	}
 	for _, key := range sortedKeys(s.GRPCRoutes) {
 		writeParents(&b, "GRPCRoute", key, s.GRPCRoutes[key].RouteStatus)
+	}
+	for _, key := range sortedKeys(s.TLSRoutes) {
+		writeParents(&b, "TLSRoute", key, s.TLSRoutes[key].RouteStatus)
+	}
+	for _, key := range sortedKeys(s.TCPRoutes) {
+		writeParents(&b, "TCPRoute", key, s.TCPRoutes[key].RouteStatus)
+	}
+	for _, key := range sortedKeys(s.UDPRoutes) {
+		writeParents(&b, "UDPRoute", key, s.UDPRoutes[key].RouteStatus)
 	}
 	for _, key := range sortedKeys(s.BackendTLSPolicies) {
 		for _, a := range s.BackendTLSPolicies[key].Ancestors {

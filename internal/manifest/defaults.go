@@ -85,6 +85,21 @@ func setDefaults(o metav1.Object, k *kind) []string {
 		defaultHTTPRoute(&o.Spec)
 	case *gatewayv1.GRPCRoute:
 		defaultGRPCRoute(&o.Spec)
+	case *gatewayv1.TLSRoute:
+		defaultParents(o.Spec.ParentRefs)
+		for i := range o.Spec.Rules {
+			defaultBackends(o.Spec.Rules[i].BackendRefs)
+		}
+	case *gatewayv1.TCPRoute:
+		defaultParents(o.Spec.ParentRefs)
+		for i := range o.Spec.Rules {
+			defaultBackends(o.Spec.Rules[i].BackendRefs)
+		}
+	case *gatewayv1.UDPRoute:
+		defaultParents(o.Spec.ParentRefs)
+		for i := range o.Spec.Rules {
+			defaultBackends(o.Spec.Rules[i].BackendRefs)
+		}
 	}
 	return nil
 }
@@ -223,6 +238,14 @@ func defaultParents(refs []gatewayv1.ParentReference) {
 	for i := range refs {
 		fill(&refs[i].Group, gatewayv1.GroupName)
 		fill(&refs[i].Kind, kindGateway)
+	}
+}
+
+// defaultBackends is for routes whose backends have no filters.
+func defaultBackends(refs []gatewayv1.BackendRef) {
+	for i := range refs {
+		defaultBackendRef(&refs[i].BackendObjectReference)
+		fill(&refs[i].Weight, 1)
 	}
 }
 

@@ -42,6 +42,9 @@ const (
 	kindListenerSet    = "ListenerSet"
 	kindHTTPRoute      = "HTTPRoute"
 	kindGRPCRoute      = "GRPCRoute"
+	kindTLSRoute       = "TLSRoute"
+	kindTCPRoute       = "TCPRoute"
+	kindUDPRoute       = "UDPRoute"
 	kindReferenceGrant = "ReferenceGrant"
 	kindBackendTLS     = "BackendTLSPolicy"
 )
@@ -59,6 +62,9 @@ var kinds = []*kind{
 	{kindListenerSet, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.ListenerSet{} }},
 	{kindHTTPRoute, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.HTTPRoute{} }},
 	{kindGRPCRoute, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.GRPCRoute{} }},
+	{kindTLSRoute, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.TLSRoute{} }},
+	{kindTCPRoute, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.TCPRoute{} }},
+	{kindUDPRoute, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.UDPRoute{} }},
 	{kindReferenceGrant, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.ReferenceGrant{} }},
 	{kindBackendTLS, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }},
 }
@@ -72,9 +78,6 @@ var silent = []string{
 // unserved are kinds that ask for something to be served which is not, so that their author is told. The value says what to do.
 var unserved = map[string]string{
 	"Endpoints": "write an EndpointSlice",
-	"TLSRoute":  "it has no effect",
-	"TCPRoute":  "it has no effect",
-	"UDPRoute":  "it has no effect",
 }
 
 // groups are the API groups of the kinds, and those where older versions of them lived.

@@ -47,6 +47,9 @@ func (r *reader) assemble() {
 			ListenerSets:       map[object.Key]*gatewayv1.ListenerSet{},
 			HTTPRoutes:         map[object.Key]*gatewayv1.HTTPRoute{},
 			GRPCRoutes:         map[object.Key]*gatewayv1.GRPCRoute{},
+			TLSRoutes:          map[object.Key]*gatewayv1.TLSRoute{},
+			TCPRoutes:          map[object.Key]*gatewayv1.TCPRoute{},
+			UDPRoutes:          map[object.Key]*gatewayv1.UDPRoute{},
 			ReferenceGrants:    map[object.Key]*gatewayv1.ReferenceGrant{},
 			BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
 			EndpointSlices:     map[object.Key][]*discoveryv1.EndpointSlice{},
@@ -146,6 +149,12 @@ func (b *builder) put(p placed) {
 		s.HTTPRoutes[key] = o
 	case *gatewayv1.GRPCRoute:
 		s.GRPCRoutes[key] = o
+	case *gatewayv1.TLSRoute:
+		s.TLSRoutes[key] = o
+	case *gatewayv1.TCPRoute:
+		s.TCPRoutes[key] = o
+	case *gatewayv1.UDPRoute:
+		s.UDPRoutes[key] = o
 	case *gatewayv1.ReferenceGrant:
 		s.ReferenceGrants[key] = o
 	case *gatewayv1.BackendTLSPolicy:

@@ -69,6 +69,9 @@ type Snapshot struct {
 	ListenerSets    map[Key]*gatewayv1.ListenerSet
 	HTTPRoutes      map[Key]*gatewayv1.HTTPRoute
 	GRPCRoutes      map[Key]*gatewayv1.GRPCRoute
+	TLSRoutes       map[Key]*gatewayv1.TLSRoute
+	TCPRoutes       map[Key]*gatewayv1.TCPRoute
+	UDPRoutes       map[Key]*gatewayv1.UDPRoute
 	ReferenceGrants map[Key]*gatewayv1.ReferenceGrant
 
 	BackendTLSPolicies map[Key]*gatewayv1.BackendTLSPolicy
@@ -117,7 +120,8 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool {
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
 		sameObjects(s.GRPCRoutes, t.GRPCRoutes) && sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
-		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies)
+		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies) &&
+		sameObjects(s.TLSRoutes, t.TLSRoutes) && sameObjects(s.TCPRoutes, t.TCPRoutes) && sameObjects(s.UDPRoutes, t.UDPRoutes)
 }
 
 // sameObjects reports whether two maps hold the very same objects. A source shares the map of a kind in which nothing changed, and that takes no look inside.

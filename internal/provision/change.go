@@ -174,12 +174,12 @@ func replaced(have, want map[string]string) patch {
 func ports(have []corev1.ServicePort, want *compile.Service) []corev1.ServicePort {
 	out := make([]corev1.ServicePort, len(want.Ports))
 	for i, p := range want.Ports {
-		out[i] = corev1.ServicePort{Name: p.Name, Port: int32(p.Port), TargetPort: intstr.FromInt32(int32(p.Bind)), Protocol: corev1.ProtocolTCP}
+		out[i] = corev1.ServicePort{Name: p.Name, Port: int32(p.Port), TargetPort: intstr.FromInt32(int32(p.Bind)), Protocol: protocolOf(p)}
 		if p.AppProtocol != "" {
 			out[i].AppProtocol = &p.AppProtocol
 		}
 		for j := range have {
-			if have[j].Port == int32(p.Port) && tcp(&have[j]) && want.Type != corev1.ServiceTypeClusterIP {
+			if have[j].Port == int32(p.Port) && transport(&have[j]) == protocolOf(p) && want.Type != corev1.ServiceTypeClusterIP {
 				out[i].NodePort = have[j].NodePort
 			}
 		}
@@ -187,8 +187,16 @@ func ports(have []corev1.ServicePort, want *compile.Service) []corev1.ServicePor
 	return out
 }
 
-func tcp(p *corev1.ServicePort) bool {
-	return cmp.Or(p.Protocol, corev1.ProtocolTCP) == corev1.ProtocolTCP
+// protocolOf is the protocol that a port should have, and transport the one that it has.
+func protocolOf(p compile.ServicePort) corev1.Protocol {
+	if p.UDP {
+		return corev1.ProtocolUDP
+	}
+	return corev1.ProtocolTCP
+}
+
+func transport(p *corev1.ServicePort) corev1.Protocol {
+	return cmp.Or(p.Protocol, corev1.ProtocolTCP)
 }
 
 // samePorts tells whether a Service has the ports that it should have, in whatever order, and no others.
@@ -202,7 +210,7 @@ func samePorts(have []corev1.ServicePort, want []compile.ServicePort) bool {
 			if h.AppProtocol != nil {
 				app = *h.AppProtocol
 			}
-			return h.Port == int32(p.Port) && tcp(&h) && h.Name == p.Name && h.TargetPort == intstr.FromInt32(int32(p.Bind)) && app == p.AppProtocol
+			return h.Port == int32(p.Port) && transport(&h) == protocolOf(p) && h.Name == p.Name && h.TargetPort == intstr.FromInt32(int32(p.Bind)) && app == p.AppProtocol
 		}) {
 			return false
 		}
@@ -214,14 +222,14 @@ func samePorts(have []corev1.ServicePort, want []compile.ServicePort) bool {
 func sameBinds(a, b *corev1.Service) bool {
 	type entry struct {
 		port   int32
-		tcp    bool
+		over   corev1.Protocol
 		target intstr.IntOrString
 	}
 	entries := func(s *corev1.Service) map[entry]bool {
 		out := make(map[entry]bool, len(s.Spec.Ports))
 		for i := range s.Spec.Ports {
 			p := &s.Spec.Ports[i]
-			out[entry{p.Port, tcp(p), p.TargetPort}] = true
+			out[entry{p.Port, transport(p), p.TargetPort}] = true
 		}
 		return out
 	}

@@ -174,7 +174,7 @@ func (w *Writer) Apply(ctx context.Context, want compile.Infrastructure) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := &pass{Writer: w, places: make(chan struct{}, w.opt.Workers), keep: make(map[object.Key]bool)}
-	p.claims = sync.OnceValues(func() (map[int32][]string, error) { return w.listClaims(ctx, want) })
+	p.claims = sync.OnceValues(func() (map[bind][]string, error) { return w.listClaims(ctx, want) })
 	for i := range want.Services {
 		p.wish(ctx, &want.Services[i])
 	}
@@ -194,7 +194,7 @@ func (w *Writer) Apply(ctx context.Context, want compile.Infrastructure) error {
 type pass struct {
 	*Writer
 
-	claims func() (map[int32][]string, error) // once: which Service of ours leads to which bind at this moment
+	claims func() (map[bind][]string, error) // once: which Service of ours leads to which bind at this moment
 	places chan struct{}
 	wg     sync.WaitGroup
 	keep   map[object.Key]bool // attempts that still matter

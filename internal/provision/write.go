@@ -129,15 +129,21 @@ func (p *pass) mayClaim(s *compile.Service) (Result, error) {
 	}
 	for _, port := range s.Ports {
 		others := func(name string) bool { return name != s.Name.Name }
-		if !port.Recorded && slices.ContainsFunc(claims[int32(port.Bind)], others) {
+		if !port.Recorded && slices.ContainsFunc(claims[bind{int32(port.Bind), protocolOf(port)}], others) {
 			return Stale, nil
 		}
 	}
 	return Done, nil
 }
 
+// bind is a port of Fairlead's pods that a Service leads to.
+type bind struct {
+	port int32
+	over corev1.Protocol
+}
+
 // listClaims asks the API server, and no cache, which binds the Services lead to that this installation has in its own namespace.
-func (w *Writer) listClaims(ctx context.Context, want compile.Infrastructure) (map[int32][]string, error) {
+func (w *Writer) listClaims(ctx context.Context, want compile.Infrastructure) (map[bind][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.opt.Timeout)
 	defer cancel()
 	own := w.services(object.Key{Namespace: want.Namespace})
@@ -145,11 +151,12 @@ func (w *Writer) listClaims(ctx context.Context, want compile.Infrastructure) (m
 	if err != nil {
 		return nil, fmt.Errorf("list Services of namespace %s: %w", want.Namespace, err)
 	}
-	claims := make(map[int32][]string)
+	claims := make(map[bind][]string)
 	for i := range list.Items {
-		for _, port := range list.Items[i].Spec.Ports {
-			bind := port.TargetPort.IntVal
-			claims[bind] = append(claims[bind], list.Items[i].Name)
+		for j := range list.Items[i].Spec.Ports {
+			port := &list.Items[i].Spec.Ports[j]
+			at := bind{port.TargetPort.IntVal, transport(port)}
+			claims[at] = append(claims[at], list.Items[i].Name)
 		}
 	}
 	return claims, nil

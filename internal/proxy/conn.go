@@ -21,6 +21,7 @@ type clientConn struct {
 	tls    *tls.Conn // nil without TLS
 	state  *tls.ConnectionState
 	name   string            // of the server, as the handshake asked for it
+	early  []byte            // what was read to find out what the client wants, and is read again; belongs to whoever reads
 	shown  *route.ClientAuth // the demand that the client's certificate met in the handshake; nil if there was none
 
 	// refs counts whoever still uses the connection: the socket as long as it is open, and each request. At 0 the port forgets it.
@@ -29,6 +30,7 @@ type clientConn struct {
 	leaving atomic.Bool // it should go as soon as it is not in use
 	http1   atomic.Pointer[requestConn]
 	tunnel  atomic.Bool
+	passing atomic.Bool // it is passed on as a whole
 	resets  resetGuard
 }
 
@@ -67,6 +69,16 @@ func (c *clientConn) leave() {
 	}
 }
 
+// Read implements net.Conn.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.socket.Read(p)
+	}
+	n := copy(p, c.early)
+	c.early = c.early[n:]
+	return n, nil
+}
+
 // Close implements net.Conn. It may be called again, also from within itself: by the server that closes with its last connection.
 func (c *clientConn) Close() error {
 	if c.closed.Swap(true) {
@@ -75,6 +87,9 @@ func (c *clientConn) Close() error {
 	err := c.Conn.Close()
 	if c.tunnel.Load() {
 		c.port.metrics.Upgraded(-1)
+	}
+	if c.passing.Load() {
+		c.port.metrics.Passing(-1)
 	}
 	c.port.metrics.Closed()
 	c.port.proxy.limiter.release(c.from.Addr())
@@ -92,7 +107,7 @@ func (c *clientConn) kill() {
 
 // goodbye asks the connection to end as soon as it is not in use. One that has not sent anything yet gets a second to do so.
 func (c *clientConn) goodbye() {
-	if c.leaving.Swap(true) {
+	if c.leaving.Swap(true) || c.passing.Load() { // which ends when both ends are done
 		return
 	}
 	if c.port.tls == nil || c.http1.Load() != nil { // a handshake would not survive it

@@ -13,7 +13,7 @@ import (
 // sends clients here has that time to notice. Then the sockets are closed, with what waits in them accepted to the last; idle connections end, and requests and
 // upgraded connections have DrainGrace to finish. What is left then is closed. The end of ctx ends all this at once.
 //
-// The error says how many connections were closed with a request under way; upgraded ones do not count, which know no end. Shutdown returns when everything
+// The error says how many connections were closed with a request under way; those that were upgraded or passed on do not count, which know no end. Shutdown returns when everything
 // that the proxy started has ended.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.drain.Store(true)
@@ -21,7 +21,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if p.pause(ctx, p.opt.DrainDelay) {
 		p.stop()
 		p.finish(ctx)
-		left = p.count(func(c *clientConn) bool { return !c.tunnel.Load() })
+		left = p.count(func(c *clientConn) bool { return !c.tunnel.Load() && !c.passing.Load() })
 	}
 	var err error
 	if left > 0 {
@@ -202,7 +202,7 @@ func (n *port) list() []*clientConn {
 	return list
 }
 
-// tunnel is an upgraded connection.
+// tunnel is an upgraded connection, or one that is passed on.
 type tunnel struct{ close func() }
 
 // trackTunnel registers an upgraded connection for as long as it lives: done must be called when it has ended. When the time to drain is over close is called,

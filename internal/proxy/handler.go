@@ -148,6 +148,10 @@ func (x *exchange) lookup() (ok bool) {
 	}
 	listener, rule, reason := port.Lookup(&x.request)
 	x.listener = listener
+	if rule == nil && listener != nil && listener.Mode != route.Requests { // since the connection was made
+		x.answer(http.StatusMisdirectedRequest, route.Misdirected, "connections for this host are passed on as a whole")
+		return false
+	}
 	if rule == nil {
 		x.answer(http.StatusNotFound, reason, "")
 		return false

@@ -37,7 +37,7 @@ func (p *Proxy) Install(t *route.Table) error {
 		want[rp.Bind] = rp.Protocol
 	}
 	// A port that speaks another protocol now has to give up its socket first.
-	p.retireIf(func(n *port) bool { protocol, stays := want[n.bind]; return stays && protocol != n.protocol })
+	p.retireIf(func(n *port) bool { protocol, stays := want[n.bind]; return stays && !sameSocket(protocol, n.protocol) })
 	opened, err := p.openPorts()
 	p.installed.Store(p.newInstalled(t))
 	for _, n := range opened {
@@ -46,6 +46,13 @@ func (p *Proxy) Install(t *route.Table) error {
 	p.retireIf(func(n *port) bool { _, stays := want[n.bind]; return !stays })
 	return err
 }
+
+// sameSocket tells whether a socket that was opened for one protocol can serve another. What comes by TLS is told apart connection by connection.
+func sameSocket(a, b route.Protocol) bool {
+	return a == b || secure(a) && secure(b)
+}
+
+func secure(p route.Protocol) bool { return p == route.HTTPS || p == route.TLS }
 
 // retireIf retires ports and returns when their sockets are closed. p.mu must be held.
 func (p *Proxy) retireIf(goes func(*port) bool) {
@@ -66,7 +73,7 @@ func (p *Proxy) openPorts() (opened []*port, err error) {
 	var errs []error
 	again := false
 	for _, rp := range p.wanted {
-		if p.ports[rp.Bind] != nil {
+		if p.ports[rp.Bind] != nil || rp.Bind.UDP {
 			continue
 		}
 		n, err := p.openPort(rp)
@@ -148,6 +155,7 @@ type port struct {
 	handler  http.Handler
 	metrics  *telemetry.ListenerMetrics
 	tls      *tls.Config // nil without TLS
+	plain    *tls.Config // for connections that are passed on decrypted; nil without TLS
 
 	http1, http2 *http.Server
 	feed1, feed2 *feed // of their connections
@@ -161,8 +169,8 @@ type port struct {
 }
 
 func (p *Proxy) openPort(rp *route.Port) (*port, error) {
-	if rp.Protocol == route.HTTPS && p.opt.GetCertificate == nil {
-		return nil, errors.New("there are no certificates for an HTTPS port")
+	if secure(rp.Protocol) && p.opt.GetCertificate == nil {
+		return nil, errors.New("there are no certificates for a port of TLS")
 	}
 	address := rp.Bind.Address
 	if address == "" {
@@ -177,8 +185,8 @@ func (p *Proxy) openPort(rp *route.Port) (*port, error) {
 		handler: p.handler(rp.Bind), metrics: p.opt.Metrics.Listener(rp.Bind.String()),
 		accepted: make(chan struct{}), conns: map[*clientConn]struct{}{}, gone: make(chan struct{}, 1),
 	}
-	if rp.Protocol == route.HTTPS {
-		n.tls = n.tlsConfig()
+	if secure(rp.Protocol) {
+		n.tls, n.plain = n.tlsConfig(http2.NextProtoTLS, "http/1.1"), n.tlsConfig()
 	}
 	n.http1, n.feed1 = n.newHTTP1(), newFeed(ln.Addr())
 	n.http2, n.feed2 = n.newHTTP2(), newFeed(ln.Addr())
@@ -292,6 +300,9 @@ func (n *port) admit(nc net.Conn) {
 	}
 	c.refs.Store(1)
 	n.metrics.Opened()
+	if n.protocol == route.TCP {
+		c.setPassing()
+	}
 	n.mu.Lock()
 	n.conns[c] = struct{}{}
 	n.mu.Unlock()
@@ -312,10 +323,13 @@ func (n *port) forget(c *clientConn) {
 
 // serve finds out what the client speaks and hands the connection to the server for it.
 func (c *clientConn) serve() {
-	if c.port.tls == nil {
+	switch {
+	case c.port.protocol == route.TCP:
+		c.serveTCP()
+	case c.port.tls == nil:
 		c.servePlain()
-	} else {
-		c.serveTLS()
+	default:
+		c.serveSecure()
 	}
 }
 

@@ -244,6 +244,14 @@ func (s *socket) armWrite() {
 	_ = s.Conn.SetWriteDeadline(epoch.Add(want))
 }
 
+// disarmWrite takes the deadline off writes until the next Write.
+func (s *socket) disarmWrite() {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	s.writeAt = 0
+	_ = s.Conn.SetWriteDeadline(time.Time{})
+}
+
 // SetWriteDeadline implements net.Conn. The deadline holds beside the write timeout.
 func (s *socket) SetWriteDeadline(t time.Time) error {
 	s.writeMu.Lock()

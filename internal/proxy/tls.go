@@ -21,7 +21,9 @@ import (
 // Each port has a Config of its own, and with it its own ticket keys, which crypto/tls replaces every day and forgets after a week. Within a port a session is
 // resumed only under the server name that it was made for, and only while the same is demanded of clients as then: a ticket is no way around what a handshake would
 // demand now, or for another listener (RFC 6066, section 3, forbids the latter as well). Both are kept in the ticket, where the client can neither read nor change them.
-func (n *port) tlsConfig() *tls.Config {
+//
+// Connections that are passed on decrypted have a Config beside that for HTTP, which offers no protocols: what the backend speaks is not known.
+func (n *port) tlsConfig(protocols ...string) *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		CipherSuites: []uint16{ // of TLS 1.2; those of 1.3 cannot be chosen
@@ -29,7 +31,7 @@ func (n *port) tlsConfig() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos:     []string{http2.NextProtoTLS, "http/1.1"},
+		NextProtos:     protocols,
 		GetCertificate: n.certificate,
 	}
 	bindTickets(c, c, nil)

@@ -11,7 +11,9 @@ import (
 type Explanation struct {
 	Bind    Bind
 	Request Request
-	Port    *Port // nil if nothing is served on the bind
+	// Connection says that it is about a connection, or a datagram, as a whole. Of the request only the host counts: the server name.
+	Connection bool
+	Port       *Port // nil if nothing is served on the bind
 	// Listener and Winner are what Lookup returns: the listener that serves the request, or owns its host name, and the rule. Both may be nil.
 	Listener *Listener
 	Winner   *Rule
@@ -46,18 +48,41 @@ const (
 
 // Explain says what the table does with a request that arrives on a bind, and for every rule that could be meant why it lost. It agrees with Port.Lookup.
 func (t *Table) Explain(b Bind, r *Request) Explanation {
-	e := Explanation{Bind: b, Request: *r, Port: t.Port(b)}
+	e := Explanation{Bind: b, Request: *r, Port: t.Port(b), Rejected: t.rejectedFor(r.Host)}
+	if e.Port == nil {
+		return e
+	}
+	// Whoever asks for a host over TLS names it in the handshake too, and that may be all that is looked at.
+	if l, _ := e.Port.Connection(r.Host); l != nil && l.Mode != Requests {
+		return t.ExplainConnection(b, r.Host)
+	}
+	e.Listener, e.Winner, _ = e.Port.Lookup(r)
+	x := explainer{Explanation: &e, owner: e.Port.index.find(r.Host)}
+	x.run()
+	return e
+}
+
+// ExplainConnection says what the table does with a connection that asks for a server name, or with a datagram, whose name is empty. It agrees with
+// Port.Connection.
+func (t *Table) ExplainConnection(b Bind, name string) Explanation {
+	e := Explanation{Bind: b, Request: Request{Host: name, Path: "/"}, Connection: true, Port: t.Port(b), Rejected: t.rejectedFor(name)}
+	if e.Port == nil {
+		return e
+	}
+	e.Listener, e.Winner = e.Port.Connection(name)
+	x := explainer{Explanation: &e, owner: e.Port.index.find(name)}
+	x.run()
+	return e
+}
+
+// rejectedFor returns what did not become part of the table and names a host.
+func (t *Table) rejectedFor(host string) (out []Rejected) {
 	for _, x := range t.Rejected {
-		if len(x.Hostnames) == 0 || slices.ContainsFunc(x.Hostnames, func(h string) bool { return nameMatches(h, r.Host, false) }) {
-			e.Rejected = append(e.Rejected, x)
+		if len(x.Hostnames) == 0 || slices.ContainsFunc(x.Hostnames, func(h string) bool { return nameMatches(h, host, false) }) {
+			out = append(out, x)
 		}
 	}
-	if e.Port != nil {
-		e.Listener, e.Winner, _ = e.Port.Lookup(r)
-		x := explainer{Explanation: &e, owner: e.Port.index.find(r.Host)}
-		x.run()
-	}
-	return e
+	return out
 }
 
 // explainer is one run of Explain.
@@ -69,10 +94,10 @@ type explainer struct {
 }
 
 func (x *explainer) run() {
-	if x.owner != nil {
+	if x.asks(x.owner) {
 		x.asked(x.owner)
 	}
-	if x.Port.lastResort != nil {
+	if x.asks(x.Port.lastResort) {
 		x.asked(x.Port.lastResort)
 	}
 	for _, l := range x.Port.Listeners {
@@ -83,6 +108,14 @@ func (x *explainer) run() {
 	x.Candidates = append(x.Candidates, x.others[:n]...)
 	x.Omitted = len(x.others) - n
 }
+
+// asks tells whether Lookup, or Connection, asks a listener.
+func (x *explainer) asks(l *Listener) bool {
+	return l != nil && (l == x.owner || l == x.Port.lastResort) && x.fits(l)
+}
+
+// fits tells whether a listener is for what is asked about: requests, or connections as a whole.
+func (x *explainer) fits(l *Listener) bool { return (l.Mode != Requests) == x.Connection }
 
 // asked adds the rules of a listener that Lookup asks, in the order in which it does.
 func (x *explainer) asked(l *Listener) {
@@ -126,7 +159,7 @@ func (x *explainer) beaten(c Candidate) string {
 
 // notAsked adds the rules of a listener that the request never sees, for their host or because another listener owns the request's host.
 func (x *explainer) notAsked(l *Listener) {
-	asked := l == x.owner || l == x.Port.lastResort
+	asked := x.asks(l)
 	host := x.Request.Host
 	for _, h := range l.Hosts {
 		matches := nameMatches(h.Name, host, l.OneLabelWildcards)
@@ -138,6 +171,10 @@ func (x *explainer) notAsked(l *Listener) {
 			why = hostMismatch(h.Name, host, l.OneLabelWildcards)
 		case !nameMatches(l.Hostname, host, false):
 			why = l.title() + " is for other hosts: " + hostMismatch(l.Hostname, host, false)
+		case !x.fits(l) && x.Connection:
+			why = l.title() + " reads requests from connections and does not pass them on"
+		case !x.fits(l):
+			why = l.title() + " passes connections on and does not read requests from them"
 		case x.owner != nil:
 			why = fmt.Sprintf("%s owns this host, and its requests go to no other listener", x.owner.title())
 		default:
@@ -402,14 +439,14 @@ func (e Explanation) String() string {
 	fmt.Fprintf(&b, "%s on %s\n  %s\n", e.request(), e.Bind, e.verdict())
 	if w := slices.IndexFunc(e.Candidates, func(c Candidate) bool { return c.Won }); w >= 0 {
 		c := e.Candidates[w]
-		fmt.Fprintf(&b, "  %s, host %s: %s\n", c.Listener.title(), nameText(c.Host.Name), c.Rule)
+		fmt.Fprintf(&b, "  %s, host %s: %s\n", c.Listener.title(), nameText(c.Host.Name), c.ruleText())
 	}
 	lost, hidden := e.lost()
 	if len(lost) > 0 {
 		b.WriteString("lost:\n")
 	}
 	for _, c := range lost {
-		fmt.Fprintf(&b, "  %s (%s %s): %s\n", c.Rule.Source, nameText(c.Host.Name), c.Rule.Match, c.Why)
+		fmt.Fprintf(&b, "  %s (%s): %s\n", c.Rule.Source, c.matchText(), c.Why)
 	}
 	if hidden > 0 {
 		fmt.Fprintf(&b, "  and %d more rules of this host\n", hidden)
@@ -426,8 +463,40 @@ func (e Explanation) String() string {
 	return b.String()
 }
 
+// ruleText is the rule, and matchText what it asks for. Rules for whole connections ask for a name alone.
+func (c *Candidate) ruleText() string {
+	if c.Listener.Mode != Requests {
+		return c.Rule.action()
+	}
+	return c.Rule.String()
+}
+
+func (c *Candidate) matchText() string {
+	if c.Listener.Mode != Requests {
+		return nameText(c.Host.Name)
+	}
+	return nameText(c.Host.Name) + " " + c.Rule.Match.String()
+}
+
+// connection is what a connection is asked about, on one line.
+func (e *Explanation) connection() string {
+	switch {
+	case e.Port != nil && e.Port.Protocol == TCP:
+		return "tcp connection"
+	case e.Bind.UDP:
+		return "udp datagram"
+	case e.Request.Host == "":
+		return "tls connection without a server name"
+	default:
+		return "tls connection for " + shorten(word(e.Request.Host, "[]"))
+	}
+}
+
 // request is the request on one line.
 func (e *Explanation) request() string {
+	if e.Connection {
+		return e.connection()
+	}
 	query := ""
 	if e.Request.RawQuery != "" {
 		query = "?" + e.Request.RawQuery
@@ -444,6 +513,8 @@ func (e *Explanation) verdict() string {
 	switch {
 	case e.Port == nil:
 		return "nothing is served here"
+	case e.Connection:
+		return e.passage()
 	case e.Winner != nil && e.Winner.Fault != nil:
 		return fmt.Sprintf("%s by %s: %s", e.Winner.Fault, e.Winner.Source, printable(e.Winner.Fault.Why))
 	case e.Winner != nil:
@@ -452,6 +523,22 @@ func (e *Explanation) verdict() string {
 		return fmt.Sprintf("404 %s: no rule of %s matches", NoRoute, e.Listener.title())
 	default:
 		return fmt.Sprintf("404 %s: no listener is for host %s", NoRoute, word(e.Request.Host, "[]"))
+	}
+}
+
+// passage says what happens to a connection.
+func (e *Explanation) passage() string {
+	switch {
+	case e.Winner != nil && e.Winner.Fault != nil:
+		return fmt.Sprintf("%s by %s: %s", e.Winner.Fault, e.Winner.Source, printable(e.Winner.Fault.Why))
+	case e.Winner != nil:
+		return "passed on by " + e.Winner.Source.String()
+	case e.Listener == nil:
+		return fmt.Sprintf("closed %s: no listener is for this name", NoRoute)
+	case e.Listener.Mode == Requests:
+		return "its requests are read and routed one by one: " + e.Listener.title()
+	default:
+		return fmt.Sprintf("closed %s: no rule of %s is for it", NoRoute, e.Listener.title())
 	}
 }
 

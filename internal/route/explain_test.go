@@ -249,7 +249,7 @@ lost:
 not in the table:
   HTTPRoute other/t (*): no listener of that name
 `},
-		{"no port", Bind{"", 81}, "GET a.com/", `GET a.com/ on :81
+		{"no port", Bind{Address: "", Port: 81}, "GET a.com/", `GET a.com/ on :81
   nothing is served here
 not in the table:
   HTTPRoute other/t (*): no listener of that name

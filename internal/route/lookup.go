@@ -10,7 +10,7 @@ import (
 // rule is nil when nothing matches; reason is then NoRoute, and l the listener that owns the request's host name, or nil if there is none.
 func (p *Port) Lookup(r *Request) (l *Listener, rule *Rule, reason Reason) {
 	owner := p.index.find(r.Host)
-	if owner != nil {
+	if owner != nil && owner.Mode == Requests {
 		if rule := owner.lookup(r); rule != nil {
 			return owner, rule, ""
 		}
@@ -26,6 +26,36 @@ func (p *Port) Lookup(r *Request) (l *Listener, rule *Rule, reason Reason) {
 		owner = last
 	}
 	return owner, nil, NoRoute
+}
+
+// Connection finds the rule that gets a connection as a whole, by the server name that it asks for, or a datagram; the name is then empty. It allocates nothing and
+// may be called concurrently.
+//
+// rule is nil when the connection is not to be passed on. If l is then one with the mode Requests, its requests are to be read and looked up one by one; otherwise
+// nobody wants it.
+func (p *Port) Connection(name string) (l *Listener, rule *Rule) {
+	owner := p.Listener(name)
+	if owner == nil || owner.Mode == Requests {
+		return owner, nil
+	}
+	if rule := owner.connection(name); rule != nil {
+		return owner, rule
+	}
+	if last := p.lastResort; last != nil && last.index.find(name) != nil {
+		return last, nil
+	}
+	return owner, nil
+}
+
+// connection returns the first rule of the most specific host.
+func (l *Listener) connection(name string) (rule *Rule) {
+	l.index.each(name, func(h *Host) bool {
+		if len(h.Rules) > 0 {
+			rule = h.Rules[0]
+		}
+		return rule == nil
+	})
+	return rule
 }
 
 // Listener returns the listener that owns a host name: the one with the most specific matching Hostname. The last-resort listener owns what no other does; the

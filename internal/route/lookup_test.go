@@ -568,11 +568,11 @@ func TestLookupListener(t *testing.T) {
 }
 
 func TestTablePort(t *testing.T) {
-	table := NewTable([]*Port{{Bind: Bind{"", 80}}, {Bind: Bind{"127.0.0.2", 80}}}, nil, nil)
-	if table.Port(Bind{"", 80}) != table.Ports[0] || table.Port(Bind{"127.0.0.2", 80}) != table.Ports[1] {
+	table := NewTable([]*Port{{Bind: Bind{Address: "", Port: 80}}, {Bind: Bind{Address: "127.0.0.2", Port: 80}}}, nil, nil)
+	if table.Port(Bind{Address: "", Port: 80}) != table.Ports[0] || table.Port(Bind{Address: "127.0.0.2", Port: 80}) != table.Ports[1] {
 		t.Error("a port is not found by its bind")
 	}
-	if table.Port(Bind{"", 81}) != nil || NewTable(nil, nil, nil).Port(Bind{}) != nil {
+	if table.Port(Bind{Address: "", Port: 81}) != nil || NewTable(nil, nil, nil).Port(Bind{}) != nil {
 		t.Error("a port that does not exist is found")
 	}
 }

@@ -78,7 +78,7 @@ func (s Source) compareObject(o Source) int {
 
 // Compare orders binds by address, then port; the default address comes first.
 func (b Bind) Compare(o Bind) int {
-	return cmp.Or(cmp.Compare(b.Address, o.Address), cmp.Compare(b.Port, o.Port))
+	return cmp.Or(cmp.Compare(b.Address, o.Address), cmp.Compare(b.Port, o.Port), compareBool(b.UDP, o.UDP))
 }
 
 // Compare orders pools by namespace, Service, port and variant.
@@ -88,6 +88,7 @@ func (k PoolKey) Compare(o PoolKey) int {
 		cmp.Compare(k.Service, o.Service),
 		cmp.Compare(k.Port, o.Port),
 		cmp.Compare(k.Variant, o.Variant),
+		compareBool(k.UDP, o.UDP),
 	)
 }
 

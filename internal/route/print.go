@@ -52,11 +52,19 @@ func (p *Port) print(b *strings.Builder) {
 		rules := columns{limit: [3]int{32, 40, 70}}
 		for _, h := range l.Hosts {
 			for _, r := range h.Rules {
-				rules.add(r.Source, nameText(h.Name), r.Match.target(), r.rest())
+				rules.add(r.Source, l.cells(h, r)...)
 			}
 		}
 		rules.print(b, "    ")
 	}
+}
+
+// cells are the parts of a rule's line. Rules for whole connections match by name alone.
+func (l *Listener) cells(h *Host, r *Rule) []string {
+	if l.Mode != Requests {
+		return []string{nameText(h.Name), r.action()}
+	}
+	return []string{nameText(h.Name), r.Match.target(), r.rest()}
 }
 
 // text is the listener's own line.
@@ -67,6 +75,9 @@ func (l *Listener) text() string {
 	}
 	if l.Clients != nil {
 		words = append(words, l.Clients.String())
+	}
+	if l.Mode == Passthrough || l.Mode == Terminate {
+		words = append(words, string(l.Mode))
 	}
 	if l.OneLabelWildcards {
 		words = append(words, "one-label-wildcards")

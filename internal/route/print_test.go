@@ -53,8 +53,8 @@ func TestTableString(t *testing.T) {
 	empty := &Listener{Name: "infra/gw/tls", Source: Source{"Gateway", "infra", "gw", "spec.listeners[1]"}}
 
 	ports := []*Port{
-		{Bind: Bind{"127.0.0.2", 8443}, Protocol: HTTPS, Listeners: []*Listener{empty}},
-		{Bind: Bind{"", 8080}, Protocol: HTTP, Listeners: []*Listener{ingress, gateway}},
+		{Bind: Bind{Address: "127.0.0.2", Port: 8443}, Protocol: HTTPS, Listeners: []*Listener{empty}},
+		{Bind: Bind{Address: "", Port: 8080}, Protocol: HTTP, Listeners: []*Listener{ingress, gateway}},
 	}
 	rejected := []Rejected{
 		{nil, "Gateway infra/gw allows routes from its own namespace only", Source{"HTTPRoute", "other", "all", "spec.parentRefs[0]"}},
@@ -90,10 +90,13 @@ rejected *                              Gateway infra/gw allows routes from its 
 
 func TestStrings(t *testing.T) {
 	for _, c := range []struct{ name, got, want string }{
-		{"bind", Bind{"", 8080}.String(), ":8080"},
-		{"bind with an address", Bind{"127.0.0.2", 80}.String(), "127.0.0.2:80"},
-		{"bind with an IPv6 address", Bind{"::1", 80}.String(), "[::1]:80"},
+		{"bind", Bind{Address: "", Port: 8080}.String(), ":8080"},
+		{"bind with an address", Bind{Address: "127.0.0.2", Port: 80}.String(), "127.0.0.2:80"},
+		{"bind with an IPv6 address", Bind{Address: "::1", Port: 80}.String(), "[::1]:80"},
 		{"pool", PoolKey{Namespace: "ns", Service: "svc", Port: 80}.String(), "ns/svc:80"},
+		{"bind of UDP", Bind{Port: 53, UDP: true}.String(), ":53/udp"},
+		{"pool of UDP", PoolKey{Namespace: "ns", Service: "svc", Port: 53, UDP: true}.String(), "ns/svc:53/udp"},
+		{"fault without a status", (&Fault{Reason: NoBackend}).String(), "closed no-backend"},
 		{"variant of a pool", PoolKey{Namespace: "ns", Service: "svc", Port: 80, Variant: "infra/gw"}.String(), "ns/svc:80@infra/gw"},
 		{"source", Source{"HTTPRoute", "ns", "r", "spec.rules[0]"}.String(), "HTTPRoute ns/r spec.rules[0]"},
 		{"source without a field", Source{Kind: "Service", Namespace: "ns", Name: "s"}.String(), "Service ns/s"},
@@ -127,7 +130,7 @@ func FuzzRuleString(f *testing.F) {
 		rule := &Rule{
 			Match:    Match{Path: PathMatch{Value: s}, Method: "M" + s, Headers: []ValueMatch{{Name: s, Value: s}}, Query: []ValueMatch{{Name: s, Value: s}}},
 			Filters:  []Filter{&Rewrite{Hostname: "h" + s, Path: &PathChange{Full: &s}}, &ResponseHeaders{HeaderChange{Remove: []string{s}, Add: []Header{{s, s}}}}},
-			Backends: []WeightedPool{{Pool: &Pool{Key: PoolKey{s, s, 1, ""}}}, {Fault: &Fault{500, Reason(s), s}}},
+			Backends: []WeightedPool{{Pool: &Pool{Key: PoolKey{Namespace: s, Service: s, Port: 1}}}, {Fault: &Fault{500, Reason(s), s}}},
 			Source:   Source{"HTTPRoute", s, s, s},
 		}
 		table := oneListener(&Listener{Name: s, Hostname: "*." + s, Hosts: []*Host{{Name: "a" + s, Rules: []*Rule{rule}}}, Source: Source{"Gateway", "n", "g", s}})

@@ -30,5 +30,7 @@ const (
 	Challenge            Reason = "acme-challenge"         // 200: a certificate authority's challenge was answered
 	Preflight            Reason = "cors-preflight"         // 204: a CORS filter answered a preflight
 	CORSDenied           Reason = "cors-denied"            // 403: a preflight for an origin that the CORS filter does not allow
+	IdleTimeout          Reason = "idle-timeout"           // no status: nothing was sent on a connection for too long, in either direction
+	Stopping             Reason = "stopping"               // no status: a connection was cut off because Fairlead ends
 	Internal             Reason = "internal-error"         // 500: a fault of Fairlead itself
 )

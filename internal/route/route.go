@@ -3,6 +3,8 @@
 //
 // A Table is immutable once NewTable has returned it. Everything in it prints as text: see Table.String.
 //
+// Not everything is HTTP: a listener may pass on whole connections, or datagrams, instead. See Mode and Port.Connection.
+//
 // The path of a request through a table: the socket it arrived on names a Port; the Host names the Listener of that port with the most specific hostname
 // (and no other: listeners are isolated); inside the listener the hosts are tried from the most specific to the least; inside a host the rules are tried in
 // the order of precedence and the first that matches wins. If no rule of the listener matches, the port's last-resort listener (Ingress) is asked.
@@ -13,19 +15,24 @@ import (
 	"time"
 )
 
-// Bind is the address of a listening socket. An empty Address means the address that the proxy binds by default.
+// Bind is the address of a listening socket. An empty Address means the address that the proxy binds by default. UDP has ports of its own: one number may be
+// bound for TCP and for UDP.
 type Bind struct {
 	Address string
 	Port    uint16
+	UDP     bool
 }
 
-// Protocol is what is spoken on a socket, to clients (HTTP, HTTPS) or to backends (all values).
+// Protocol is what is spoken on a socket, to clients (HTTP, HTTPS, TLS, TCP, UDP) or to backends (all but TLS).
 type Protocol string
 
 // The protocols. To clients HTTP includes HTTP/2 with prior knowledge (h2c), and HTTPS includes HTTP/2 by ALPN.
 const (
 	HTTP  Protocol = "http"
 	HTTPS Protocol = "https"
+	TLS   Protocol = "tls" // from clients: TLS, of which some at least is passed on by connection and not by request
+	TCP   Protocol = "tcp" // anything: connections are passed on
+	UDP   Protocol = "udp" // anything: datagrams are passed on
 	H2C   Protocol = "h2c" // cleartext HTTP/2 with prior knowledge, to a backend
 	WS    Protocol = "ws"  // HTTP/1.1 with upgrades, to a backend
 	WSS   Protocol = "wss" // HTTP/1.1 over TLS with upgrades, to a backend
@@ -56,18 +63,36 @@ type Rejected struct {
 // Port is one listening socket.
 type Port struct {
 	Bind      Bind
-	Protocol  Protocol // HTTP or HTTPS
+	Protocol  Protocol // HTTP, HTTPS, TLS, TCP or UDP
 	Listeners []*Listener
 
 	index      names[Listener]
 	lastResort *Listener
 }
 
+// Mode is what becomes of a connection.
+type Mode string
+
+// The modes.
+const (
+	// Requests reads HTTP requests from the connection, and routes each of them.
+	Requests Mode = ""
+	// Passthrough passes a TLS connection on as it is, encrypted, to where the server name that it asks for leads.
+	Passthrough Mode = "passthrough"
+	// Terminate ends TLS, and passes on what was encrypted, to where the server name that it asks for leads.
+	Terminate Mode = "terminate"
+	// Raw passes on what comes, connections or datagrams, whatever it is.
+	Raw Mode = "raw"
+)
+
 // Listener is a set of hosts served on a port under one name pattern, usually a listener of a Gateway. Of all listeners of a port, a request belongs to the
 // one whose Hostname matches the request's host most specifically; the others never see it (Gateway API: listener isolation).
 type Listener struct {
 	Name     string // for metrics and logs, such as infra/gw/http; ingress for the Ingress objects of a port
 	Hostname string // "" (any), "a.example.com" or "*.example.com" (any number of labels in place of *)
+	// Mode is what becomes of the connections that belong to the listener. In all but Requests a Host stands for the server names that connections ask for
+	// ("" in Raw), its rules have no matches, and the first of them gets all.
+	Mode Mode
 	// LastResort marks the listener that holds the Ingress objects of the port: it is asked when the listener that owns the host has no matching rule,
 	// or when there is none. At most one for each port; its Hostname is empty.
 	LastResort bool
@@ -164,7 +189,7 @@ type Timeouts struct {
 
 // Fault is an answer that Fairlead gives itself in place of a backend, and why.
 type Fault struct {
-	Status int
+	Status int // 0 where there are no requests to answer: the connection is closed, the datagram dropped
 	Reason Reason
 	Why    string // in words, for Explain and the access log; never sent to a client
 }
@@ -179,17 +204,19 @@ type WeightedPool struct {
 	Source Source
 }
 
-// PoolKey identifies a pool: one port of one Service, in one variant. What must survive a new table (balancer, health, connections) is kept by this key.
+// PoolKey identifies a pool: one port of one Service, of TCP or of UDP, in one variant. What must survive a new table (balancer, health, connections) is kept by this key.
 type PoolKey struct {
 	Namespace string
 	Service   string
 	Port      int32 // the Service's port number
+	UDP       bool
 	// Variant tells pools of the same endpoints apart that are spoken to in different ways: under the name of a Gateway that has a client certificate of its
 	// own. "" is the usual one.
 	Variant string
 }
 
-// Pool is a set of endpoints that serve the same thing, and how to speak to them. The endpoints themselves are not part of the table: they change far more often.
+// Pool is a set of endpoints that serve the same thing, and how to speak to them. The protocol is about requests: connections and datagrams are passed on as they
+// are, whatever it says. The endpoints themselves are not part of the table: they change far more often.
 type Pool struct {
 	Key      PoolKey
 	Protocol Protocol

@@ -9,16 +9,25 @@ import (
 	"unicode/utf8"
 )
 
-// String returns address:port, such as ":8080", "127.0.0.2:80" or "[::1]:80".
-func (b Bind) String() string { return net.JoinHostPort(b.Address, strconv.Itoa(int(b.Port))) }
+// String returns address:port, such as ":8080", "127.0.0.2:80" or "[::1]:80", and ":53/udp" for UDP.
+func (b Bind) String() string {
+	return net.JoinHostPort(b.Address, strconv.Itoa(int(b.Port))) + transportText(b.UDP)
+}
 
-// String returns "namespace/service:port", with "@variant" behind it if there is one.
+// String returns "namespace/service:port", with "/udp" behind it for UDP, and with "@variant" if there is one.
 func (k PoolKey) String() string {
-	text := k.Namespace + "/" + k.Service + ":" + strconv.Itoa(int(k.Port))
+	text := k.Namespace + "/" + k.Service + ":" + strconv.Itoa(int(k.Port)) + transportText(k.UDP)
 	if k.Variant != "" {
 		text += "@" + k.Variant
 	}
 	return text
+}
+
+func transportText(udp bool) string {
+	if udp {
+		return "/udp"
+	}
+	return ""
 }
 
 // MarshalText returns the key as String does, so that it is one word in JSON.
@@ -192,8 +201,13 @@ func share(weight, total int64) string {
 	}
 }
 
-// String returns the status and the reason code, such as "500 no-backend".
-func (f *Fault) String() string { return strconv.Itoa(f.Status) + " " + word(string(f.Reason), "") }
+// String returns the status and the reason code, such as "500 no-backend"; "closed no-backend" where there is nothing to answer.
+func (f *Fault) String() string {
+	if f.Status == 0 {
+		return "closed " + word(string(f.Reason), "")
+	}
+	return strconv.Itoa(f.Status) + " " + word(string(f.Reason), "")
+}
 
 func timeoutText(name string, d time.Duration) string {
 	switch {

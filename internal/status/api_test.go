@@ -53,6 +53,9 @@ var roots = map[string]string{
 	"ListenerSet":      "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
 	"HTTPRoute":        "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
 	"GRPCRoute":        "/apis/gateway.networking.k8s.io/v1/%sgrpcroutes/%s",
+	"TLSRoute":         "/apis/gateway.networking.k8s.io/v1/%stlsroutes/%s",
+	"TCPRoute":         "/apis/gateway.networking.k8s.io/v1/%stcproutes/%s",
+	"UDPRoute":         "/apis/gateway.networking.k8s.io/v1/%sudproutes/%s",
 	"Ingress":          "/apis/networking.k8s.io/v1/%singresses/%s",
 }
 
@@ -165,7 +168,8 @@ func (a *api) snapshot() *object.Snapshot {
 	s := &object.Snapshot{
 		GatewayClasses: map[string]*gatewayv1.GatewayClass{}, Gateways: map[object.Key]*gatewayv1.Gateway{},
 		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
-		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
+		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{}, TLSRoutes: map[object.Key]*gatewayv1.TLSRoute{},
+		TCPRoutes: map[object.Key]*gatewayv1.TCPRoute{}, UDPRoutes: map[object.Key]*gatewayv1.UDPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
 	}
 	for _, o := range a.objects {
 		switch text := asJSON(o); o["kind"] {
@@ -187,6 +191,15 @@ func (a *api) snapshot() *object.Snapshot {
 		case "GRPCRoute":
 			v := decode[gatewayv1.GRPCRoute](text)
 			s.GRPCRoutes[object.KeyOf(v)] = v
+		case "TLSRoute":
+			v := decode[gatewayv1.TLSRoute](text)
+			s.TLSRoutes[object.KeyOf(v)] = v
+		case "TCPRoute":
+			v := decode[gatewayv1.TCPRoute](text)
+			s.TCPRoutes[object.KeyOf(v)] = v
+		case "UDPRoute":
+			v := decode[gatewayv1.UDPRoute](text)
+			s.UDPRoutes[object.KeyOf(v)] = v
 		case "Ingress":
 			v := decode[networkingv1.Ingress](text)
 			s.Ingresses[object.KeyOf(v)] = v

@@ -184,6 +184,12 @@ func regarding(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool
 		return reference(s.BackendTLSPolicies[key], ref, "gateway.networking.k8s.io/v1")
 	case "GRPCRoute":
 		return reference(s.GRPCRoutes[key], ref, "gateway.networking.k8s.io/v1")
+	case "TLSRoute":
+		return reference(s.TLSRoutes[key], ref, "gateway.networking.k8s.io/v1")
+	case "TCPRoute":
+		return reference(s.TCPRoutes[key], ref, "gateway.networking.k8s.io/v1")
+	case "UDPRoute":
+		return reference(s.UDPRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "ReferenceGrant":
 		return reference(s.ReferenceGrants[key], ref, "gateway.networking.k8s.io/v1")
 	case "IngressClass":

@@ -80,6 +80,30 @@ func (w *Writer) allKinds() []*kind {
 			func(c *change, have *gatewayv1.HTTPRoute, want gatewayv1.HTTPRouteStatus) {
 				c.route(controller, have.Generation, have.Status.Parents, want.Parents)
 			}),
+		newKind("TLSRoute",
+			func(ns string) client[*gatewayv1.TLSRoute] { return gateway.GatewayV1().TLSRoutes(ns) },
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.TLSRoute, gatewayv1.TLSRouteStatus] {
+				return all(s.TLSRoutes, want.TLSRoutes)
+			},
+			func(c *change, have *gatewayv1.TLSRoute, want gatewayv1.TLSRouteStatus) {
+				c.route(controller, have.Generation, have.Status.Parents, want.Parents)
+			}),
+		newKind("TCPRoute",
+			func(ns string) client[*gatewayv1.TCPRoute] { return gateway.GatewayV1().TCPRoutes(ns) },
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.TCPRoute, gatewayv1.TCPRouteStatus] {
+				return all(s.TCPRoutes, want.TCPRoutes)
+			},
+			func(c *change, have *gatewayv1.TCPRoute, want gatewayv1.TCPRouteStatus) {
+				c.route(controller, have.Generation, have.Status.Parents, want.Parents)
+			}),
+		newKind("UDPRoute",
+			func(ns string) client[*gatewayv1.UDPRoute] { return gateway.GatewayV1().UDPRoutes(ns) },
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.UDPRoute, gatewayv1.UDPRouteStatus] {
+				return all(s.UDPRoutes, want.UDPRoutes)
+			},
+			func(c *change, have *gatewayv1.UDPRoute, want gatewayv1.UDPRouteStatus) {
+				c.route(controller, have.Generation, have.Status.Parents, want.Parents)
+			}),
 		newKind("BackendTLSPolicy",
 			func(ns string) client[*gatewayv1.BackendTLSPolicy] { return gateway.GatewayV1().BackendTLSPolicies(ns) },
 			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.BackendTLSPolicy, gatewayv1.PolicyStatus] {

@@ -9,8 +9,10 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// Entry is one request as the access log tells it. Empty fields are left out of the line, except the status, the byte counts and the duration.
+// Entry is one request as the access log tells it, or a connection or flow of datagrams that was passed on as a whole: the byte counts are then all that passed, and
+// there is no status. Empty fields are left out of the line, except the status of a request, the byte counts and the duration.
 type Entry struct {
+	Passage   bool      // a connection or flow, not a request
 	Time      time.Time // when the head of the request had been read
 	RequestID string
 	ClientIP  string // whom the request is from, as far as proxies on the way are trusted

@@ -43,7 +43,9 @@ func (l *AccessLog) appendEntry(b []byte, e *Entry) []byte {
 }
 
 func (o *line) answer(e *Entry) {
-	o.integer("status", int64(e.Status))
+	if !e.Passage {
+		o.integer("status", int64(e.Status))
+	}
 	o.integer("bytes_in", e.BytesIn)
 	o.integer("bytes_out", e.BytesOut)
 	o.milliseconds("duration_ms", e.Duration)

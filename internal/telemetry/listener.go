@@ -23,14 +23,15 @@ type ListenerMetrics struct {
 
 // socket is the series of a listener that accepts connections.
 type socket struct {
-	inFlight, open, upgraded prometheus.Gauge
-	total                    prometheus.Counter
+	inFlight, open, upgraded, passing prometheus.Gauge
+	total                             prometheus.Counter
 }
 
 // The values of the label state of connections.
 const (
 	stateHTTP     = "http"
 	stateUpgraded = "upgraded"
+	statePassing  = "passing"
 )
 
 // listenerIndex finds the metrics of a listener by name, without a lock.
@@ -75,6 +76,7 @@ func (m *Metrics) newListener(name string) *ListenerMetrics {
 			inFlight: m.inFlight.WithLabelValues(name),
 			open:     m.connections.WithLabelValues(name, stateHTTP),
 			upgraded: m.connections.WithLabelValues(name, stateUpgraded),
+			passing:  m.connections.WithLabelValues(name, statePassing),
 			total:    m.connectionsTotal.WithLabelValues(name),
 		}
 	}
@@ -101,6 +103,14 @@ func (l *ListenerMetrics) Upgraded(delta int) {
 	if s, ok := l.socket(); ok {
 		s.open.Sub(float64(delta))
 		s.upgraded.Add(float64(delta))
+	}
+}
+
+// Passing moves delta open connections to those that are passed on as a whole: 1 when one is, -1 when that is over, before Closed.
+func (l *ListenerMetrics) Passing(delta int) {
+	if s, ok := l.socket(); ok {
+		s.open.Sub(float64(delta))
+		s.passing.Add(float64(delta))
 	}
 }
 
@@ -181,6 +191,7 @@ func (l *ListenerMetrics) drop() {
 		l.m.inFlight.DeleteLabelValues(l.name)
 		l.m.connections.DeleteLabelValues(l.name, stateHTTP)
 		l.m.connections.DeleteLabelValues(l.name, stateUpgraded)
+		l.m.connections.DeleteLabelValues(l.name, statePassing)
 		l.m.connectionsTotal.DeleteLabelValues(l.name)
 	})
 }

@@ -35,6 +35,8 @@ type Metrics struct {
 	responseBytes *prometheus.CounterVec
 	unmatched     *prometheus.CounterVec
 	mirrored      *prometheus.CounterVec
+	passages      *prometheus.CounterVec
+	passageBytes  *prometheus.CounterVec
 	answered      *prometheus.CounterVec
 
 	backendRequests    *prometheus.CounterVec
@@ -53,8 +55,8 @@ type Metrics struct {
 	connectionsTotal *prometheus.CounterVec
 	handshakes       *prometheus.CounterVec
 
-	generation     prometheus.Gauge
-	lastSuccess    prometheus.Gauge
+	generation      prometheus.Gauge
+	lastSuccess     prometheus.Gauge
 	buildDuration   prometheus.Histogram
 	installDuration prometheus.Histogram
 	configObjects   *picture
@@ -114,7 +116,10 @@ func (m *Metrics) defineRequests() {
 	m.answered = m.counter("answered_requests_total", "Requests of a route that Fairlead answered itself, in place of a backend, by reason code.",
 		slices.Concat(routeLabelNames, []string{"reason"})...)
 	m.mirrored = m.counter("mirrored_requests_total", "Copies of requests that were made for RequestMirror filters, by what became of them.", "result")
-	m.unmatched = m.counter("unmatched_requests_total", "Requests that no route got, by the reason code of the answer.", "listener", "reason")
+	m.passages = m.counter("passages_total", "Connections and flows of datagrams that a route got as a whole and that have ended; the reason is none when that was as the ends wanted it.",
+		"listener", "route_kind", "route_namespace", "route_name", "reason")
+	m.passageBytes = m.counter("passage_bytes_total", "Bytes of these, from clients (in) and to them (out).", slices.Concat(routeLabelNames, []string{"direction"})...)
+	m.unmatched = m.counter("unmatched_requests_total", "Requests and connections that no route got, by the reason code.", "listener", "reason")
 }
 
 func (m *Metrics) defineBackends() {
@@ -135,7 +140,7 @@ func (m *Metrics) defineBackends() {
 
 func (m *Metrics) defineListeners() {
 	m.inFlight = m.gauge("requests_in_flight", "Requests being served.", "listener")
-	m.connections = m.gauge("connections", "Open connections from clients; upgraded ones (WebSocket and the like) are counted apart.", "listener", "state")
+	m.connections = m.gauge("connections", "Open connections from clients; those that were upgraded (WebSocket and the like) or are passed on as a whole are counted apart, and so are flows of datagrams.", "listener", "state")
 	m.connectionsTotal = m.counter("connections_total", "Connections accepted from clients.", "listener")
 	m.handshakes = m.counter("tls_handshakes_total", "TLS handshakes with clients.", "listener", "version", "result", "resumed")
 }

@@ -61,6 +61,9 @@ func exercise(m *Metrics) {
 	m.Certificates([]CertificateStatus{{
 		Namespace: "shop", Secret: "tls", Source: "secret", KeyType: "ECDSA", Issuer: "Test CA", NotAfter: time.Unix(1800000000, 0),
 	}})
+	db := m.Rule(RuleLabels{"infra/gw/db", "TCPRoute", "shop", "db"})
+	db.Passed("", 3, 4)
+	db.Passed(route.NoBackend, 0, 0)
 }
 
 // gather returns all series of Fairlead's own by name and labels, such as fairlead_x_total{a="b"}, with their values. A histogram's value is its count.
@@ -234,6 +237,12 @@ func TestValues(t *testing.T) {
 		`fairlead_gateway_service_writes_total{result="done",verb="create"}`:                                                      1,
 		`fairlead_leader{}`: 1,
 	}
+	db := `route_kind="TCPRoute",route_name="db",route_namespace="shop"`
+	want[`fairlead_connections{listener=":8080",state="passing"}`] = 0
+	want[`fairlead_passages_total{listener="infra/gw/db",reason="none",`+db+`}`] = 1
+	want[`fairlead_passages_total{listener="infra/gw/db",reason="no-backend",`+db+`}`] = 1
+	want[`fairlead_passage_bytes_total{direction="in",`+db+`}`] = 3
+	want[`fairlead_passage_bytes_total{direction="out",`+db+`}`] = 4
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("series differ (-want +got):\n%s", diff)
 	}
@@ -351,6 +360,7 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 	for _, l := range []RuleLabels{shop, other} {
 		m.Rule(l).Done(200, "GET", "HTTP/1.1", time.Second, 1, 1)
 		m.Rule(l).Answered(route.NoBackend)
+		m.Rule(l).Passed("", 1, 1)
 	}
 	for _, k := range []route.PoolKey{webPool, blogPool} {
 		p := m.Pool(k.Namespace, "web", k)
@@ -382,8 +392,8 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 		return blog, listener
 	}
 	blog, listener := count()
-	if blog != 16 || listener != 6 {
-		t.Fatalf("%d series of blog and %d of :443 before Keep, want 16 and 6", blog, listener)
+	if blog != 19 || listener != 7 {
+		t.Fatalf("%d series of blog and %d of :443 before Keep, want 19 and 7", blog, listener)
 	}
 	m.Keep([]RuleLabels{shop}, []PoolLabels{{"shop", "web", webPool}}, ":80")
 	if b, l := count(); b != blog || l != listener {

@@ -211,7 +211,12 @@ func (s *serviceMetrics) drop() {
 	s.connect.drop(func() { s.m.backendConnect.DeleteLabelValues(s.key.namespace, s.key.name) })
 }
 
-func portText(k route.PoolKey) string { return strconv.Itoa(int(k.Port)) }
+func portText(k route.PoolKey) string {
+	if k.UDP {
+		return strconv.Itoa(int(k.Port)) + "/udp"
+	}
+	return strconv.Itoa(int(k.Port))
+}
 
 func resultText(ok bool) string {
 	if ok {
@@ -226,6 +231,7 @@ var reasons = [...]route.Reason{
 	route.BackendTimeout, route.RequestTimeout, route.ClientClosed, route.BadRequest, route.BadBody, route.BadHost, route.BadPath,
 	route.HeadersTooLarge, route.TargetTooLong, route.BodyTooLarge, route.MethodNotAllowed, route.Misdirected, route.Overloaded, route.Redirected,
 	route.Preflight, route.CORSDenied,
+	route.IdleTimeout, route.Stopping,
 	route.Internal,
 }
 

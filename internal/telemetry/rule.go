@@ -31,6 +31,7 @@ type RuleMetrics struct {
 	labels   RuleLabels
 	route    *routeMetrics
 	requests counters
+	passages counters // by reason
 	latency  lazy[prometheus.Observer]
 }
 
@@ -46,6 +47,7 @@ func (m *Metrics) Rule(l RuleLabels) *RuleMetrics {
 	return m.rules.get(l, func() *RuleMetrics {
 		r := &RuleMetrics{m: m, labels: l, route: rt}
 		r.requests.create = r.create
+		r.passages.create = func(reason uint32) prometheus.Counter { return m.passages.WithLabelValues(r.passageValues(reason)...) }
 		r.latency.create = func() prometheus.Observer { return m.duration.WithLabelValues(l.Listener, l.Kind, l.Namespace, l.Name) }
 		return r
 	})
@@ -76,6 +78,36 @@ func (r *RuleMetrics) Answered(reason route.Reason) {
 	}
 }
 
+// Passed counts one connection, or flow of datagrams, that has ended, for a reason or "" for none, and the bytes that passed. It allocates only when it meets a
+// reason for the first time.
+func (r *RuleMetrics) Passed(reason route.Reason, in, out int64) {
+	if r == nil {
+		return
+	}
+	key := noReason
+	if reason != "" {
+		key = reasonIndex(reason)
+	}
+	if c := r.passages.get(key); c != nil {
+		c.Inc()
+	}
+	if t, ok := r.route.passed.get(); ok {
+		t.in.Add(float64(max(in, 0)))
+		t.out.Add(float64(max(out, 0)))
+	}
+}
+
+// noReason stands for none among the indexes of reasons.
+const noReason = uint32(1 << 16)
+
+func (r *RuleMetrics) passageValues(reason uint32) []string {
+	text := "none"
+	if reason != noReason {
+		text = reasonText(reason)
+	}
+	return []string{r.labels.Listener, r.labels.Kind, r.labels.Namespace, r.labels.Name, text}
+}
+
 func (r *RuleMetrics) create(key uint32) prometheus.Counter {
 	return r.m.requests.WithLabelValues(r.values(key)...)
 }
@@ -90,6 +122,7 @@ func (r *RuleMetrics) values(key uint32) []string {
 // drop implements holder.
 func (r *RuleMetrics) drop() {
 	r.requests.drop(func(key uint32) { r.m.requests.DeleteLabelValues(r.values(key)...) })
+	r.passages.drop(func(reason uint32) { r.m.passages.DeleteLabelValues(r.passageValues(reason)...) })
 	r.latency.drop(func() {
 		r.m.duration.DeleteLabelValues(r.labels.Listener, r.labels.Kind, r.labels.Namespace, r.labels.Name)
 	})
@@ -100,6 +133,7 @@ type routeMetrics struct {
 	m        *Metrics
 	key      routeKey
 	answered counters // by reason
+	passed   lazy[transfer]
 	lazy[transfer]
 }
 
@@ -110,6 +144,12 @@ func (m *Metrics) routeMetrics(k routeKey) *routeMetrics {
 		r := &routeMetrics{m: m, key: k}
 		r.answered.create = func(reason uint32) prometheus.Counter {
 			return m.answered.WithLabelValues(k.kind, k.namespace, k.name, reasonText(reason))
+		}
+		r.passed.create = func() transfer {
+			return transfer{
+				in:  m.passageBytes.WithLabelValues(k.kind, k.namespace, k.name, "in"),
+				out: m.passageBytes.WithLabelValues(k.kind, k.namespace, k.name, "out"),
+			}
 		}
 		r.create = func() transfer {
 			return transfer{
@@ -132,6 +172,10 @@ func (r *routeMetrics) transferred(in, out int64) {
 func (r *routeMetrics) drop() {
 	r.answered.drop(func(reason uint32) {
 		r.m.answered.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name, reasonText(reason))
+	})
+	r.passed.drop(func() {
+		r.m.passageBytes.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name, "in")
+		r.m.passageBytes.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name, "out")
 	})
 	r.lazy.drop(func() {
 		r.m.requestBytes.DeleteLabelValues(r.key.kind, r.key.namespace, r.key.name)

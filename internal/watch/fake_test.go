@@ -62,7 +62,12 @@ func newFake(t testing.TB) *fakeAPI {
 	t.Helper()
 	return &fakeAPI{
 		version: 1, objects: map[string][]*stored{}, events: map[string][]fakeEvent{}, wake: make(chan struct{}), streaming: true,
-		served: map[string][]string{"v1": {"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "referencegrants"}, "v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"}},
+		served: map[string][]string{
+			"v1": {
+				"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "referencegrants",
+			},
+			"v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"},
+		},
 	}
 }
 
@@ -95,6 +100,12 @@ func pathOf(o metav1.Object) (path, kind string) {
 		return gatewayPath + "v1/httproutes", "HTTPRoute"
 	case *gatewayv1.GRPCRoute:
 		return gatewayPath + "v1/grpcroutes", "GRPCRoute"
+	case *gatewayv1.TLSRoute:
+		return gatewayPath + "v1/tlsroutes", "TLSRoute"
+	case *gatewayv1.TCPRoute:
+		return gatewayPath + "v1/tcproutes", "TCPRoute"
+	case *gatewayv1.UDPRoute:
+		return gatewayPath + "v1/udproutes", "UDPRoute"
 	case *gatewayv1.ReferenceGrant:
 		return gatewayPath + "v1/referencegrants", "ReferenceGrant"
 	case *gatewayv1beta1.ReferenceGrant:
@@ -111,6 +122,7 @@ var watchedKinds = len(kindOf)
 var kindOf = map[string]string{
 	"namespaces": "Namespace", "services": "Service", "secrets": "Secret", "endpointslices": "EndpointSlice", "ingressclasses": "IngressClass",
 	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "grpcroutes": "GRPCRoute",
+	"tlsroutes": "TLSRoute", "tcproutes": "TCPRoute", "udproutes": "UDPRoute",
 	"listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
 }
 
@@ -648,6 +660,7 @@ func oneOfEach() []metav1.Object {
 		ingressClass("fairlead"), ingress("shop", "web", "a.example"), &gatewayv1.GatewayClass{ObjectMeta: meta("", "fairlead")},
 		&gatewayv1.Gateway{ObjectMeta: meta("shop", "edge")}, httpRoute("shop", "web"), &gatewayv1.GRPCRoute{ObjectMeta: meta("shop", "rpc")},
 		&gatewayv1.ReferenceGrant{ObjectMeta: meta("shop", "grant")},
+		&gatewayv1.TLSRoute{ObjectMeta: meta("shop", "db")}, &gatewayv1.TCPRoute{ObjectMeta: meta("shop", "db")}, &gatewayv1.UDPRoute{ObjectMeta: meta("shop", "dns")},
 	}
 }
 
@@ -668,7 +681,7 @@ func (a *fakeAPI) all() []string {
 				var o discoveryv1.EndpointSlice
 				_ = json.Unmarshal(s.raw, &o)
 				text = sliceText(&o)
-			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "gatewayclasses":
+			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "gatewayclasses":
 				text += " " + strconv.Itoa(s.version)
 			}
 			out = append(out, text)
@@ -708,6 +721,9 @@ func text(s *object.Snapshot) []string {
 	out = append(out, lines("listenersets", true, s.ListenerSets)...)
 	out = append(out, lines("httproutes", true, s.HTTPRoutes)...)
 	out = append(out, lines("grpcroutes", true, s.GRPCRoutes)...)
+	out = append(out, lines("tlsroutes", true, s.TLSRoutes)...)
+	out = append(out, lines("tcproutes", true, s.TCPRoutes)...)
+	out = append(out, lines("udproutes", true, s.UDPRoutes)...)
 	out = append(out, lines("referencegrants", false, s.ReferenceGrants)...)
 	slices.Sort(out)
 	return out

@@ -218,6 +218,21 @@ func (c *Cluster) gatewayKinds() []*kind {
 			open:  func(ns, _ string) client { return typed(&gatewayv1.GRPCRoute{}, api.GRPCRoutes(ns)) },
 		},
 		{
+			name: "tlsroutes", role: routes, table: true, gateway: stable, without: "TLSRoutes are not served",
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.TLSRoute { return &s.TLSRoutes }),
+			open:  func(ns, _ string) client { return typed(&gatewayv1.TLSRoute{}, api.TLSRoutes(ns)) },
+		},
+		{
+			name: "tcproutes", role: routes, table: true, gateway: stable, without: "TCPRoutes are not served",
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.TCPRoute { return &s.TCPRoutes }),
+			open:  func(ns, _ string) client { return typed(&gatewayv1.TCPRoute{}, api.TCPRoutes(ns)) },
+		},
+		{
+			name: "udproutes", role: routes, table: true, gateway: stable, without: "UDPRoutes are not served",
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.UDPRoute { return &s.UDPRoutes }),
+			open:  func(ns, _ string) client { return typed(&gatewayv1.UDPRoute{}, api.UDPRoutes(ns)) },
+		},
+		{
 			name: "referencegrants", table: true, gateway: []string{"v1", "v1beta1"},
 			shelf: namespaced(true, func(s *object.Snapshot) *map[object.Key]*gatewayv1.ReferenceGrant { return &s.ReferenceGrants }),
 			open: func(ns, version string) client {

@@ -123,6 +123,7 @@ func TestTrimEmpty(t *testing.T) {
 	for _, o := range []runtime.Object{
 		&corev1.Namespace{}, &corev1.Service{}, &corev1.Secret{}, &corev1.ConfigMap{}, &discoveryv1.EndpointSlice{}, &networkingv1.IngressClass{},
 		&networkingv1.Ingress{}, &gatewayv1.GatewayClass{}, &gatewayv1.Gateway{}, &gatewayv1.HTTPRoute{}, &gatewayv1.ReferenceGrant{},
+		&gatewayv1.TLSRoute{}, &gatewayv1.TCPRoute{}, &gatewayv1.UDPRoute{},
 	} {
 		want := o.DeepCopyObject()
 		if got, err := trim(o); err != nil || !reflect.DeepEqual(got, want) {
