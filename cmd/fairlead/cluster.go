@@ -155,7 +155,9 @@ func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, metrics 
 			Waiting:   metrics.StatusWaiting,
 		}}),
 		provision: provision.New(provision.Options{Kubernetes: clients, Gateway: gateway, Log: log, Hooks: provision.Hooks{
-			Tried: func(verb provision.Verb, result provision.Result) { metrics.ServiceWritten(string(verb), string(result)) },
+			Tried: func(verb provision.Verb, result provision.Result) {
+				metrics.ServiceWritten(string(verb), string(result))
+			},
 		}}),
 	}
 	if len(acme.Issuers) > 0 {
@@ -232,6 +234,7 @@ func (l *liveCluster) Read() (*object.Snapshot, []manifest.Issue) {
 
 // installed is told what is being served from now on. The writers keep the newest, and write it when this process leads.
 func (l *liveCluster) installed(snapshot *object.Snapshot, result compile.Result) {
+	l.Want(result.Secrets)
 	l.WantConfigMaps(result.ConfigMaps)
 	l.provision.Offer(result.Infrastructure)
 	l.status.Offer(snapshot, result.Status, result.Problems)

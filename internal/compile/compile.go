@@ -86,6 +86,8 @@ type Result struct {
 	Infrastructure Infrastructure
 	// ConfigMaps are those that objects refer to and that were looked at, whether they exist or not; sorted. No others matter to the result.
 	ConfigMaps []object.Key
+	// Secrets are those that a key pair was looked for in, whether they exist or not; sorted.
+	Secrets []object.Key
 }
 
 // compiler holds what one call of Compile reads and what its files write. Each field below is written by one file only, named beside it.

@@ -381,6 +381,9 @@ func (o Options) clientPort(port, bound uint16) uint16 {
 	return bound
 }
 
+// servedPort is the port that clients reach the port p of a listener on, as far as the port map decides it.
+func (o Options) servedPort(p uint16) uint16 { return o.clientPort(p, o.bindPort(p)) }
+
 // wishServices says which Services the Gateways of a cluster need, and which of ours nobody needs.
 func (c *compiler) wishServices(gateways []*gateway) {
 	if c.opt.Cluster == nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/fairlead-io/fairlead/internal/object"
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
@@ -50,6 +51,7 @@ func (c *compiler) result() Result {
 
 		Infrastructure: c.infrastructure,
 		ConfigMaps:     c.readConfigMaps(),
+		Secrets:        slices.SortedFunc(maps.Keys(c.pairs), object.Key.Compare),
 	}
 }
 

@@ -235,6 +235,7 @@ func TestValues(t *testing.T) {
 		`fairlead_status_events_total{result="known"}`:                                                                            1,
 		`fairlead_status_waiting_objects{}`:                                                                                       2,
 		`fairlead_gateway_service_writes_total{result="done",verb="create"}`:                                                      1,
+		`fairlead_mirrored_requests_total{result="sent"}`:                                                                         1,
 		`fairlead_leader{}`: 1,
 	}
 	db := `route_kind="TCPRoute",route_name="db",route_namespace="shop"`
