@@ -18,7 +18,8 @@ const maxParents = 32
 type routeHead struct {
 	ref       object.Ref
 	parents   []gatewayv1.ParentReference
-	hostnames []string // clean; anyHostname when the route names none
+	scope     gatewayv1.GatewayDefaultScope // of the default Gateways that it asks for
+	hostnames []string                      // clean; anyHostname when the route names none
 }
 
 // anyHostname is the hostnames of a route that names none.
@@ -41,7 +42,7 @@ type place struct {
 
 // attach finds the listeners that a route attaches to. Parents that are not ours are passed over: only their own controller may speak about them.
 func (c *compiler) attach(r *routeHead, index parents) []attachment {
-	if len(r.parents) == 0 {
+	if len(r.parents) == 0 && r.scope != gatewayv1.GatewayDefaultScopeAll {
 		c.turnAway(r, "spec.parentRefs", Warning, string(gatewayv1.RouteReasonNoMatchingParent), "names no Gateway in parentRefs, so it is served nowhere")
 	}
 	var out []attachment
@@ -59,6 +60,7 @@ func (c *compiler) attach(r *routeHead, index parents) []attachment {
 			}
 		}
 	}
+	out = append(out, c.attachDefaults(r)...)
 	c.checkHostnames(r, out)
 	return out
 }
@@ -122,12 +124,23 @@ func orDefault[T any](p *T, def T) T {
 	return *p
 }
 
-// attachTo lets the listeners of a parent decide about a route: those that the parentRef selects, of them those that allow it, and of them those that have a
-// hostname in common with it. Where the last of them drops out is the reason for the route's rejection.
+// attachTo lets the listeners of a parent decide about a route, and says what becomes of it.
 func (c *compiler) attachTo(r *routeHead, p *gatewayv1.ParentReference, field string, to *parent) attachment {
-	a := attachment{parent: *p}
+	a, refused := c.offer(r, p, to)
+	if a.accepted.ok() {
+		c.explainGaps(r, field, a.places, refused)
+	} else {
+		c.turnAway(r, field, Error, a.accepted.Reason, "%s", a.accepted.Message)
+	}
+	return a
+}
+
+// offer lets the listeners of a parent decide about a route: those that the parentRef selects, of them those that allow it, and of them those that have a
+// hostname in common with it. Where the last of them drops out is the reason for the route's rejection.
+func (c *compiler) offer(r *routeHead, p *gatewayv1.ParentReference, to *parent) (a attachment, refused []*listener) {
+	a.parent = *p
 	var selected int
-	var refused, open []*listener
+	var open []*listener
 	for _, l := range to.entries {
 		if !selects(p, l) {
 			continue
@@ -154,11 +167,8 @@ func (c *compiler) attachTo(r *routeHead, p *gatewayv1.ParentReference, field st
 		default:
 			a.accepted = verdict{string(gatewayv1.RouteReasonNoMatchingListenerHostname), noCommonHostname(r, to, open)}
 		}
-		c.turnAway(r, field, Error, a.accepted.Reason, "%s", a.accepted.Message)
-		return a
 	}
-	c.explainGaps(r, field, a.places, refused)
-	return a
+	return a, refused
 }
 
 // selects tells whether a parentRef means a listener.

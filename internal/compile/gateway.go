@@ -76,6 +76,9 @@ func (c *compiler) gateways() {
 	index := make(parents, len(mine))
 	for _, g := range mine {
 		index[g.ref] = &g.parent
+		if g.isDefault() {
+			c.defaults = append(c.defaults, g)
+		}
 	}
 	c.listenerSets(index)
 	c.resolveClashes(mine)
@@ -141,9 +144,7 @@ func (c *compiler) checkGateway(g *gateway) {
 	c.checkInfrastructure(g)
 	c.checkClientCertificate(g)
 	c.checkAllowedListeners(g)
-	if spec.DefaultScope != "" && spec.DefaultScope != gatewayv1.GatewayDefaultScopeNone {
-		c.unsupported(g.ref, "spec.defaultScope", "default Gateways are not supported yet: routes must name this Gateway in parentRefs")
-	}
+	c.checkDefaultScope(g.ref, "spec.defaultScope", spec.DefaultScope)
 	c.checkLimit(g.ref, "spec.listeners", len(spec.Listeners), 64)
 	c.checkLimit(g.ref, "spec.addresses", len(spec.Addresses), maxStatusAddresses)
 }
@@ -178,6 +179,9 @@ func (c *compiler) gatewayStatus(g *gateway) {
 			accepted.conditionWithReason("Accepted", generation),
 			programmed.condition("Programmed", "Programmed", generation),
 		},
+	}
+	if g.isDefault() {
+		status.Conditions = append(status.Conditions, g.defaultCondition())
 	}
 	if g.client != nil {
 		status.Conditions = append(status.Conditions, g.client.resolved.condition("ResolvedRefs", "ResolvedRefs", generation))

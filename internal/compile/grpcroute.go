@@ -23,7 +23,7 @@ func (c *compiler) grpcRoutes(index parents) {
 
 // grpcRoute compiles a GRPCRoute as an HTTPRoute whose matches are others: all else is the same, under the same names.
 func (c *compiler) grpcRoute(obj *gatewayv1.GRPCRoute, ref object.Ref, index parents) {
-	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
+	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
 	attachments := c.attach(head, index)
 	if len(attachments) == 0 {
 		return

@@ -22,7 +22,7 @@ func (c *compiler) httpRoutes(index parents) {
 }
 
 func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index parents) {
-	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
+	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
 	attachments := c.attach(head, index)
 	if len(attachments) == 0 {
 		return

@@ -77,14 +77,30 @@ func replacePools(l *route.Listener, replace func(*route.Pool) *route.Pool) {
 				continue
 			}
 			done[r] = true
+			r.Filters = replaceFilterPools(r.Filters, replace)
 			r.Backends = slices.Clone(r.Backends)
 			for i := range r.Backends {
-				if b := &r.Backends[i]; b.Pool != nil {
+				b := &r.Backends[i]
+				if b.Pool != nil {
 					b.Pool = replace(b.Pool)
 				}
+				b.Filters = replaceFilterPools(b.Filters, replace)
 			}
 		}
 	}
+}
+
+// replaceFilterPools returns filters that send to other pools in the place of those that they sent to.
+func replaceFilterPools(filters []route.Filter, replace func(*route.Pool) *route.Pool) []route.Filter {
+	out := slices.Clone(filters)
+	for i, f := range out {
+		if m, ok := f.(*route.Mirror); ok {
+			other := *m
+			other.Pool = replace(m.Pool)
+			out[i] = &other
+		}
+	}
+	return out
 }
 
 // poolsOf yields the pools that the rules of a listener name, each once for every rule.

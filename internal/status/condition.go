@@ -20,7 +20,7 @@ var (
 	classTypes   = []string{string(gatewayv1.GatewayClassConditionStatusAccepted), string(gatewayv1.GatewayClassConditionStatusSupportedVersion)}
 	gatewayTypes = []string{
 		string(gatewayv1.GatewayConditionAccepted), string(gatewayv1.GatewayConditionProgrammed), string(gatewayv1.GatewayConditionResolvedRefs),
-		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode),
+		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), "DefaultGateway",
 	}
 	setTypes      = []string{string(gatewayv1.ListenerSetConditionAccepted), string(gatewayv1.ListenerSetConditionProgrammed)}
 	listenerTypes = []string{
