@@ -4,6 +4,7 @@
 # make soak   a million requests while everything changes (SOAK_REQUESTS=N)
 # make bench  benchmarks (BENCH=pattern)
 # make fuzz   every fuzz target for FUZZTIME each
+# make graphs random graphs of Gateways, routes and grants against a slow reading of the specification (GRAPHS=N)
 #
 # make acme  certificates from a real ACME server, Pebble, with several replicas
 #
@@ -22,10 +23,11 @@ LDFLAGS       := -s -w -X main.version=$(VERSION)
 SOAK_REQUESTS ?= 1000000
 BENCH         ?= .
 FUZZTIME      ?= 30s
+GRAPHS        ?= 10000
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint acme soak bench fuzz tidy clean cluster cluster-down kubectl conformance-suite
+.PHONY: run build test lint acme soak bench fuzz graphs tidy clean cluster cluster-down kubectl conformance-suite
 
 export CLUSTER
 IN_CLUSTER := $(GO) run -C conformance ./cmd/cluster
@@ -54,6 +56,9 @@ soak:
 
 bench:
 	$(GO) test ./... -run '^$$' -bench '$(BENCH)' -benchmem
+
+graphs:
+	$(GO) test ./internal/compile -run '^TestGraphsAgreeWithTheSpecification$$' -count=1 -v -timeout 60m -graphs=$(GRAPHS)
 
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -64,47 +66,29 @@ var absurd = []string{
 
 var absurdNumbers = []int64{0, 1, -1, 80, 443, 8080, 65535, 65536, 70000, 1 << 30, -1 << 31, 200, 301, 418, 1_000_001}
 
+// mutateAll changes objects of every kind that a snapshot has: it is the type of the snapshot that says which there are.
 func mutateAll(random *rand.Rand, in *object.Snapshot) {
-	mutateMap(random, in.GatewayClasses)
-	mutateMap(random, in.Gateways)
-	mutateMap(random, in.ListenerSets)
-	mutateMap(random, in.HTTPRoutes)
-	mutateMap(random, in.GRPCRoutes)
-	mutateMap(random, in.ReferenceGrants)
-	mutateMap(random, in.BackendTLSPolicies)
-	mutateMap(random, in.ConfigMaps)
-	mutateMap(random, in.Services)
-	mutateMap(random, in.Secrets)
-	mutateMap(random, in.Namespaces)
-	mutateMap(random, in.Ingresses)
-	mutateMap(random, in.IngressClasses)
-	mutateMap(random, in.EndpointSlices)
+	for field, v := range reflect.ValueOf(in).Elem().Fields() {
+		if v.Kind() == reflect.Map && field.Name != "Origins" {
+			mutateMap(random, v)
+		}
+	}
 }
 
 // mutateMap changes the objects of a map in place, in the order of their keys, so that a seed means the same each time.
-func mutateMap[K comparable, V any](random *rand.Rand, m map[K]V) {
-	for _, k := range sortedByText(m) {
-		v := reflect.New(reflect.TypeFor[V]()).Elem()
-		v.Set(reflect.ValueOf(m[k]))
+func mutateMap(random *rand.Rand, m reflect.Value) {
+	keys := m.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	for _, k := range keys {
+		v := reflect.New(m.Type().Elem()).Elem()
+		v.Set(m.MapIndex(k))
 		if random.IntN(40) == 0 {
 			v.SetZero()
 		} else {
 			mutate(random, v, 0)
 		}
-		m[k] = v.Interface().(V)
+		m.SetMapIndex(k, v)
 	}
-}
-
-func sortedByText[K comparable, V any](m map[K]V) []K {
-	byText := make(map[string]K, len(m))
-	for k := range m {
-		byText[fmt.Sprint(k)] = k
-	}
-	keys := make([]K, 0, len(m))
-	for _, text := range sortedStrings(byText) {
-		keys = append(keys, byText[text])
-	}
-	return keys
 }
 
 // mutate changes a value. Names and namespaces of objects stay, for the maps are keyed by them.
@@ -207,6 +191,7 @@ func addNeighbourService(in *object.Snapshot, opt Options) uint16 {
 
 func checkNeighbour(t *testing.T, res Result, bind route.Bind) {
 	t.Helper()
+	checkNeighbourStatus(t, res)
 	p := res.Table.Port(bind)
 	if p == nil {
 		t.Fatalf("nothing is served on %s:\n%s", bind, res.Table)
@@ -219,6 +204,22 @@ func checkNeighbour(t *testing.T, res Result, bind route.Bind) {
 		if p.Object.Namespace == neighbour {
 			t.Errorf("the neighbour has a problem: %s", p)
 		}
+	}
+}
+
+// checkNeighbourStatus checks that the status of the neighbour is what it is without anybody else, but for the address.
+func checkNeighbourStatus(t *testing.T, res Result) {
+	t.Helper()
+	alone := &object.Snapshot{Taken: taken}
+	addNeighbour(alone)
+	key, want := object.Key{Namespace: neighbour, Name: neighbour}, Compile(alone, Options{}).Status
+	have, lonely := res.Status.Gateways[key], want.Gateways[key]
+	have.Addresses, lonely.Addresses = nil, nil
+	if diff := gocmp.Diff(lonely, have); diff != "" {
+		t.Errorf("the neighbour's Gateway has another status:\n%s", diff)
+	}
+	if diff := gocmp.Diff(want.HTTPRoutes[key], res.Status.HTTPRoutes[key]); diff != "" {
+		t.Errorf("the neighbour's route has another status:\n%s", diff)
 	}
 }
 

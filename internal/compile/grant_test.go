@@ -2,9 +2,7 @@ package compile
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,8 +10,6 @@ import (
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
-
-func sortedStrings[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // allowedSlowly is what the documentation of ReferenceGrant says, read word by word and without an index.
 func allowedSlowly(in *object.Snapshot, from referrer, to referent) bool {
