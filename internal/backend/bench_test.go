@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,25 +14,73 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
+// BenchmarkPick picks an endpoint and lets go of it, with each algorithm.
 func BenchmarkPick(b *testing.B) {
-	for _, n := range []int{3, 100, 5000} {
-		for _, goroutines := range []int{1, 2, 8} {
-			b.Run(fmt.Sprintf("endpoints=%d/goroutines=%d", n, goroutines), func(b *testing.B) {
-				p := poolOfMany(b, n)
-				var wg sync.WaitGroup
-				b.ReportAllocs()
-				b.ResetTimer()
-				for range goroutines {
-					wg.Go(func() {
-						for range b.N / goroutines {
-							e, _ := p.acquire(wish{safe: true}, nil)
-							e.release()
-						}
-					})
-				}
-				wg.Wait()
-			})
+	for _, policy := range policies {
+		for _, n := range []int{3, 100, 5000} {
+			for _, goroutines := range []int{1, 2, 8} {
+				b.Run(fmt.Sprintf("%s/endpoints=%d/goroutines=%d", nameOf(policy), n, goroutines), func(b *testing.B) {
+					_, p, _ := policyPool(b, policy, ones(n)...)
+					var wg sync.WaitGroup
+					b.ReportAllocs()
+					b.ResetTimer()
+					for g := range uint64(goroutines) {
+						wg.Go(func() {
+							w := wish{safe: true, key: g}
+							for range b.N / goroutines {
+								w.key = mix(w.key)
+								e, _ := p.acquire(w, nil)
+								e.release()
+							}
+						})
+					}
+					wg.Wait()
+				})
+			}
 		}
+	}
+}
+
+// BenchmarkWish finds out what a request wants: its key, its session, or where its client was.
+func BenchmarkWish(b *testing.B) {
+	req := &http.Request{Host: "a.example.com", URL: &url.URL{Opaque: "/a/path/of/some/length"}, Header: http.Header{"Cookie": {"first=1; second=2; s=0123456789abcdef"}}}
+	keep := &route.Persistence{Name: "s"}
+	for name, policy := range map[string]route.Policy{"round-robin": {}, "source-hash": {Algorithm: route.SourceHash}, "destination-hash": {Algorithm: route.DestinationHash}, "cookie-hash": hashOf(route.HashCookie, "s"), "client-ip": byAddress} {
+		b.Run(name, func(b *testing.B) {
+			_, p, _ := policyPool(b, policy, ones(100)...)
+			a := from(client(1))
+			visit(p, a)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.wishFor(req, a, true)
+			}
+		})
+	}
+	for name, lifetime := range map[string]time.Duration{"session": 0, "session-with-lifetime": time.Hour} {
+		b.Run(name, func(b *testing.B) {
+			_, p, _ := policyPool(b, route.Policy{}, ones(100)...)
+			keep.Lifetime = lifetime
+			a := sessionOf(keep, "")
+			visit(p, a)
+			a.Session = a.NewSession
+			b.ReportAllocs()
+			for b.Loop() {
+				p.wishFor(req, a, true)
+			}
+		})
+	}
+}
+
+// BenchmarkTable makes the table of the algorithms that hash.
+func BenchmarkTable(b *testing.B) {
+	for _, n := range []int{3, 100, 5000} {
+		b.Run(fmt.Sprint("endpoints=", n), func(b *testing.B) {
+			_, p, _ := policyPool(b, route.Policy{Algorithm: route.SourceHash}, ones(n)...)
+			b.ReportAllocs()
+			for b.Loop() {
+				newMaglev(p.places.members)
+			}
+		})
 	}
 }
 

@@ -30,16 +30,19 @@ func (e *endpoint) expectedLatency(now time.Duration) float64 {
 	return latency
 }
 
-// delay is the time after which an endpoint should answer one more request, counting those that it has, for each unit of its weight. One of which nothing is known
-// gets one request, and more when it has answered that.
-func (s *Set) delay(e *endpoint) float64 {
-	n := float64(e.inFlight.Load())
-	latency := e.expectedLatency(s.now())
-	if latency == 0 {
-		if n > 0 {
+// delayOf returns the time after which an endpoint among some should answer one more request, counting those that it has in proportion to its weight. One of which nothing is
+// known gets one request, and more when it has answered that.
+func (s *Set) delayOf(in []*endpoint) func(*endpoint) float64 {
+	mean := 0.0
+	for _, e := range in {
+		mean += float64(e.share.Load()) / float64(len(in))
+	}
+	return func(e *endpoint) float64 {
+		n := busyness(e) * mean
+		latency := e.expectedLatency(s.now())
+		if latency == 0 && n > 0 {
 			return math.MaxFloat64
 		}
-		return 0
+		return latency * (n + 1)
 	}
-	return latency * (n + 1) / float64(e.share.Load())
 }

@@ -27,8 +27,9 @@ func (l *least) pick(_ uint64, tried []*endpoint) *endpoint {
 		return nil
 	}
 	turn := l.cursor.Add(1)
-	best := l.turns[turn%uint64(len(l.turns))]
-	if !best.eligible(tried) {
+	first := l.turns[turn%uint64(len(l.turns))]
+	best := first
+	if !first.eligible(tried) {
 		best = nil
 	}
 	start, step := turn, uint64(1)
@@ -37,7 +38,7 @@ func (l *least) pick(_ uint64, tried []*endpoint) *endpoint {
 	}
 	for i := range min(n, maxCompared) {
 		m := l.members[(start+i*step)%n]
-		if m != best && m.eligible(tried) && (best == nil || l.better(m, best)) {
+		if m != first && m.eligible(tried) && (best == nil || l.better(m, best)) {
 			best = m
 		}
 	}

@@ -2,12 +2,17 @@ package backend
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
-// maglev is a table in which hashes are looked up: each place names an endpoint, each endpoint has its weight's share of the places, and when one comes or goes few
-// places change beside its own (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", 2016). All replicas make the same table from the same
-// endpoints. It holds endpoints that are left out for failing, too: their keys go elsewhere while they are, and nobody else's do.
+// maglev is a table in which hashes are looked up: each place names an endpoint. All replicas make the same table from the same endpoints. It holds endpoints that are left
+// out for failing, too: their keys go elsewhere while they are, and nobody else's do.
+//
+// It is filled as Maglev's is (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", 2016): each endpoint has an order of preference of all places, which
+// depends on nothing but itself, and they take places in turn. There an endpoint whose next place is taken goes on to the first that is free, so that all get the same number of
+// places; but who comes too late upsets the choices of those behind, and with 1,000 endpoints seven times as many places change as have to when one comes or goes. Here its turn is over.
+// So a place belongs to the endpoint that likes it best, whoever else there is, and what changes is what has to. The price is that the numbers differ; maxExcess bounds by how much.
 type maglev struct {
 	members []member // by stable hash
 	total   int64    // sum of the weights
@@ -20,9 +25,11 @@ type member struct {
 	weight int64
 }
 
-// sizes are primes: the number of places of a table is one of them. Fifty places for each endpoint keep the shares within 2 % of each other; above 2,600 endpoints
-// the largest has to do (5,000 endpoints: 4 %).
-var sizes = [...]int{251, 1009, 4093, 16381, 65521, 131071}
+// places is how many places a table has, a prime: 65 for each of 1,000 endpoints. It is the same for all pools, because a table of another size has every key elsewhere.
+const places = 65521
+
+// maxExcess is how much more than its share an endpoint may have of the places, while most are left to those who like them best.
+const maxExcess = 0.1
 
 // maxMembers is how many endpoints a table can have: the others get nothing by hash.
 const maxMembers = 1 << 16
@@ -52,60 +59,55 @@ func newMaglev(members []member) *maglev {
 	for _, x := range members {
 		m.total += x.weight
 	}
-	size := sizes[len(sizes)-1]
-	for _, s := range slices.Backward(sizes[:]) {
-		if s >= 50*len(members) {
-			size = s
-		}
-	}
-	m.fill(size)
+	m.fill()
 	return m
 }
 
-// fill lets the endpoints take places in turn. Each has an order of preference of its own, which depends on nothing but itself.
-func (m *maglev) fill(size int) {
-	n := uint64(size) // #nosec G115 -- one of sizes
-	m.places = make([]uint16, size)
-	taken := make([]bool, size)
-	next := make([]uint64, len(m.members))
-	free := size
-	take := func(i int) {
-		x := &m.members[i]
-		offset, skip := x.stable%n, mix(x.stable)%(n-1)+1
-		at := (offset + next[i]*skip) % n
-		for taken[at] {
-			next[i]++
-			if at += skip; at >= n {
-				at -= n
-			}
-		}
-		m.places[at], taken[at] = uint16(i), true // #nosec G115 -- at most maxMembers
-		next[i]++
-		free--
-	}
-	for i := range m.members[:min(len(m.members), size)] {
-		take(i) // nobody is left without
-	}
-	for turns := m.turns(); free > 0; {
-		for _, i := range turns[:min(len(turns), free)] {
-			take(i)
-		}
-	}
+// maxSeekers bounds how many seekers there are for the weights of the endpoints, beyond one for each.
+const maxSeekers = 1 << 14
+
+// seeker is on its way through an order of preference. An endpoint has as many as its weight says.
+type seeker struct {
+	member   int
+	at, skip uint64
 }
 
-// turns is the order in which the endpoints take places, by weight.
-func (m *maglev) turns() []int {
-	index := make(map[*endpoint]int, len(m.members))
-	in := make([]*endpoint, len(m.members))
+// seekers returns the seekers of all endpoints.
+func (m *maglev) seekers() (out []seeker) {
+	scale := min(1, maxSeekers/float64(m.total))
 	for i, x := range m.members {
-		index[x.endpoint], in[i] = i, x.endpoint
-	}
-	cycle := cycle(in)
-	out := make([]int, len(cycle))
-	for i, e := range cycle {
-		out[i] = index[e]
+		h := x.stable
+		for range max(1, int(float64(x.weight)*scale)) {
+			h = mix(h)
+			out = append(out, seeker{i, h % places, mix(h)%(places-1) + 1})
+		}
 	}
 	return out
+}
+
+// fill lets the seekers take places in turn.
+func (m *maglev) fill() {
+	m.places = make([]uint16, places)
+	taken := make([]bool, places)
+	left := make([]int, len(m.members)) // places that each endpoint may still take
+	for i, x := range m.members {
+		left[i] = int(math.Ceil((1 + maxExcess) * places * float64(x.weight) / float64(m.total)))
+	}
+	free := places
+	seekers := m.seekers()
+	for free > 0 {
+		for i := range seekers {
+			s := &seekers[i]
+			if left[s.member] > 0 && !taken[s.at] {
+				m.places[s.at], taken[s.at] = uint16(s.member), true // #nosec G115 -- at most maxMembers
+				left[s.member]--
+				free--
+			}
+			if s.at += s.skip; s.at >= places {
+				s.at -= places
+			}
+		}
+	}
 }
 
 // hashed picks by hash: the same key meets the same endpoint.

@@ -27,9 +27,9 @@ func (p *Pool) newPicker(l *list) picker {
 	case route.NeverQueue:
 		return &least{members: l.in, turns: l.turns, cursor: &p.cursor, own: 1, idleFirst: true}
 	case route.PowerOfTwoChoices:
-		return twoChoices{random: random{l.turns}, cost: expected}
+		return twoChoices{random: random{l.turns}, cost: busyness}
 	case route.PeakEWMA:
-		return twoChoices{random: random{l.turns}, cost: p.set.delay}
+		return twoChoices{random: random{l.turns}, cost: p.set.delayOf(l.in)}
 	case route.SourceHash, route.DestinationHash:
 		return &hashed{maglev: p.table(l)}
 	case route.ConsistentHash:
@@ -121,7 +121,7 @@ func (t twoChoices) pick(key uint64, tried []*endpoint) *endpoint {
 	return a
 }
 
-// expected is the number of requests at an endpoint for each unit of its weight, were this one there already.
-func expected(e *endpoint) float64 {
-	return float64(e.inFlight.Load()+1) / float64(e.share.Load())
+// busyness is the number of requests at an endpoint for each unit of its weight.
+func busyness(e *endpoint) float64 {
+	return float64(e.inFlight.Load()) / float64(e.share.Load())
 }

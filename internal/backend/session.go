@@ -26,9 +26,6 @@ const (
 	stampedLen = len(name{}) + 4 + sealSize
 )
 
-// sessionEpoch is what the seconds of a session's beginning are counted from.
-var sessionEpoch = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // keys are the keys of a pool, one for each purpose, and the hasher, which has one for its seed.
 type keys struct {
 	names, seals []byte
@@ -84,7 +81,7 @@ func (p *Pool) token(e *endpoint, s *route.Persistence, now time.Time) string {
 	id := p.nameOf(e)
 	text := id[:]
 	if s.Lifetime > 0 {
-		text = binary.BigEndian.AppendUint32(text, uint32(now.Sub(sessionEpoch)/time.Second)) // #nosec G115 -- until 2160
+		text = binary.BigEndian.AppendUint32(text, uint32(now.Unix())) // #nosec G115 -- until 2106
 		text = append(text, p.seal(text)...)
 	}
 	return base64.RawURLEncoding.EncodeToString(text)
@@ -106,7 +103,7 @@ func (p *Pool) session(token string, s *route.Persistence, now time.Time) *endpo
 		if n != stampedLen || !hmac.Equal(p.seal(stamped), buf[len(stamped):]) {
 			return nil
 		}
-		began := sessionEpoch.Add(time.Duration(binary.BigEndian.Uint32(buf[len(name{}):])) * time.Second)
+		began := time.Unix(int64(binary.BigEndian.Uint32(buf[len(name{}):])), 0)
 		if age := now.Sub(began); age >= s.Lifetime || age < -time.Minute { // replicas' clocks differ a little
 			return nil
 		}
