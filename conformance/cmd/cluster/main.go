@@ -1,6 +1,7 @@
 // Command cluster starts and ends a real Kubernetes for tests, and runs commands in it.
 //
 //	cluster up                 build what is missing, start it, say how to reach it
+//	cluster programs           build what is missing, and print the folder that it is in
 //	cluster down               end it; nothing stays but the built programs
 //	cluster kubectl ARG...     run kubectl in it
 //	cluster sh COMMAND...      run any command in it
@@ -69,7 +70,7 @@ func open() (workspace, error) {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("want up, down, image, install, suite, e2e, kubectl or sh")
+		return errors.New("want up, programs, down, image, install, suite, e2e, kubectl or sh")
 	}
 	if slices.Contains([]string{"init", "supervise", "stop-part", "start-part"}, args[0]) {
 		return inside(args[0], args[1:])
@@ -83,6 +84,8 @@ func run(args []string) error {
 	switch command, args := args[0], args[1:]; command {
 	case "up":
 		return w.up(ctx)
+	case "programs":
+		return w.programs(ctx)
 	case "down":
 		return w.Down()
 	case "image":
@@ -101,7 +104,7 @@ func run(args []string) error {
 		}
 		return w.attached(ctx, args[0], args[1:]...)
 	}
-	return fmt.Errorf("%q is not up, down, image, install, suite, e2e, kubectl or sh", args[0])
+	return fmt.Errorf("%q is not up, programs, down, image, install, suite, e2e, kubectl or sh", args[0])
 }
 
 // attached runs a command in the cluster with the terminal of this one.
@@ -113,6 +116,15 @@ func (w workspace) attached(ctx context.Context, name string, args ...string) er
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	return cmd.Run()
+}
+
+// programs builds what is missing. What it says about that is not for who reads the folder's name.
+func (w workspace) programs(ctx context.Context) error {
+	bin, err := cluster.Binaries(ctx, filepath.Join(w.module, "tools"), w.cache, os.Stderr)
+	if err == nil {
+		_, err = fmt.Println(bin)
+	}
+	return err
 }
 
 func (w workspace) up(ctx context.Context) (err error) {
