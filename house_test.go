@@ -26,7 +26,7 @@ var rooms = map[string]struct {
 }{
 	"cmd/fairlead": {
 		rooms: []string{
-			"examples", "internal/acme", "internal/acmestore", "internal/admin", "internal/backend", "internal/cert", "internal/compile", "internal/echo", "internal/manifest", "internal/object",
+			"examples", "internal/acme", "internal/acme/dns01", "internal/acmestore", "internal/admin", "internal/backend", "internal/cert", "internal/compile", "internal/echo", "internal/manifest", "internal/object",
 			"internal/provision", "internal/proxy", "internal/route", "internal/status", "internal/telemetry", "internal/watch",
 		},
 		modules: []string{"k8s.io/client-go", "github.com/mholt/acmez/v3", "github.com/spf13/cobra", "github.com/spf13/pflag", "k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/yaml", "sigs.k8s.io/gateway-api"},
@@ -41,6 +41,7 @@ var rooms = map[string]struct {
 	"internal/route":          {},
 	"internal/backend":        {rooms: []string{"internal/route"}, modules: []string{"golang.org/x/net", "golang.org/x/sys"}},
 	"internal/acme":           {rooms: []string{"internal/route"}, modules: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"}},
+	"internal/acme/dns01":     {modules: []string{"github.com/libdns/libdns", "github.com/miekg/dns"}},
 	"internal/acmestore":      {rooms: []string{"internal/acme", "internal/object"}, modules: []string{"github.com/caddyserver/certmagic", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go"}},
 	"internal/cert":           {rooms: []string{"internal/route"}},
 	"internal/proxy":          {rooms: []string{"internal/route", "internal/backend", "internal/cert", "internal/telemetry", "internal/proxy/headscan"}, modules: []string{"golang.org/x/net", "golang.org/x/sys"}},

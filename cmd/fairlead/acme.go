@@ -48,11 +48,8 @@ type issuerConfig struct {
 	AcceptTerms bool   `json:"acceptTerms"`
 	// ExternalAccount binds the account to one that exists at the authority.
 	ExternalAccount *struct {
-		KeyID string `json:"keyID"`
-		// Secret and SecretKey say where the key is in Fairlead's own namespace; File where it is in files. One of them.
-		Secret    string `json:"secret"`
-		SecretKey string `json:"secretKey"`
-		File      string `json:"file"`
+		KeyID string    `json:"keyID"`
+		Key   secretRef `json:"key"`
 	} `json:"externalAccount"`
 	// CAFile and CA are the roots that the directory's certificate is checked with, PEM; neither means the system's.
 	CAFile    string `json:"caFile"`
@@ -65,6 +62,8 @@ type issuerConfig struct {
 	// Resolvers are asked whether names exist, as HOST:PORT; empty means the system's. SkipLookup asks nobody.
 	Resolvers  []string `json:"resolvers"`
 	SkipLookup bool     `json:"skipLookup"`
+	// DNS proves names in the DNS instead, which alone does for wildcards.
+	DNS *dnsConfig `json:"dns"`
 }
 
 // keyTypes are the names of types of keys.
@@ -110,8 +109,16 @@ func (c *issuerConfig) validate() error {
 			return fmt.Errorf("challenges: %q is neither http-01 nor tls-alpn-01", name)
 		}
 	}
-	if e := c.ExternalAccount; e != nil && (e.KeyID == "" || (e.Secret == "") == (e.File == "")) {
-		return errors.New("externalAccount: it needs a keyID, and a key in either a secret or a file")
+	if e := c.ExternalAccount; e != nil {
+		if e.KeyID == "" {
+			return errors.New("externalAccount.keyID: it is missing")
+		}
+		if err := e.Key.validate(); err != nil {
+			return fmt.Errorf("externalAccount.key: %w", err)
+		}
+	}
+	if c.DNS != nil {
+		return c.DNS.validate()
 	}
 	return nil
 }
@@ -128,7 +135,7 @@ func (c *acmeConfig) compile() *compile.ACMEOptions {
 	}
 	out := &compile.ACMEOptions{Issuers: map[string]compile.ACMEIssuer{}, Default: c.Default}
 	for _, i := range c.Issuers {
-		out.Issuers[i.Name] = compile.ACMEIssuer{MultiName: i.MultiName}
+		out.Issuers[i.Name] = compile.ACMEIssuer{DNS: i.DNS != nil, MultiName: i.MultiName}
 	}
 	return out
 }
@@ -158,6 +165,9 @@ func (c *issuerConfig) issuer(secret readSecret) (issue.Issuer, error) {
 	if !c.SkipLookup {
 		out.Resolve = lookup(c.Resolvers)
 	}
+	if c.DNS != nil {
+		out.DNS = c.DNS.dns(c.Resolvers, secret)
+	}
 	var err error
 	if out.Roots, err = c.roots(); err != nil {
 		return out, err
@@ -172,17 +182,11 @@ func (c *issuerConfig) issuer(secret readSecret) (issue.Issuer, error) {
 func (c *issuerConfig) externalAccount(secret readSecret) func(context.Context) (*acme.EAB, error) {
 	e := c.ExternalAccount
 	return func(ctx context.Context) (*acme.EAB, error) {
-		var key []byte
-		var err error
-		if e.File != "" {
-			key, err = os.ReadFile(e.File)
-		} else {
-			key, err = secret(ctx, e.Secret, e.SecretKey)
-		}
+		key, err := e.Key.reader(secret)(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("external account: %w", err)
 		}
-		return &acme.EAB{KeyID: e.KeyID, MACKey: strings.TrimSpace(string(key))}, nil
+		return &acme.EAB{KeyID: e.KeyID, MACKey: strings.TrimSpace(key)}, nil
 	}
 }
 

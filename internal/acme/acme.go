@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"github.com/mholt/acmez/v3"
 	"github.com/mholt/acmez/v3/acme"
 
 	"github.com/fairlead-io/fairlead/internal/route"
@@ -35,11 +34,19 @@ type Issuer struct {
 	Roots           *x509.CertPool // whom the directory's own certificate is believed from; nil: the system's
 	Profile         string         // of the certificates, as the authority names it; empty: its default
 	KeyType         certmagic.KeyType
-	MultiName       bool         // for all names of a Secret one certificate
-	DNS             acmez.Solver // proves names in the DNS, and by nothing else; nil: over HTTP and TLS
-	NoHTTP, NoTLS   bool         // do not use HTTP-01, TLS-ALPN-01
+	MultiName       bool // for all names of a Secret one certificate
+	DNS             *DNS // proves names in the DNS, and by nothing else; nil: over HTTP and TLS
+	NoHTTP, NoTLS   bool // do not use HTTP-01, TLS-ALPN-01
 	// Resolve looks a name up before a certificate is ordered for it over HTTP or TLS: a name without address costs no order. Nil: no look.
 	Resolve func(ctx context.Context, host string) ([]string, error)
+}
+
+// DNS is how names are proved by records in the DNS (DNS-01).
+type DNS struct {
+	Provider  certmagic.DNSProvider
+	Resolvers []string      // HOST:PORT, that are asked whether a record can be seen; none means the zone's own servers
+	Override  string        // the name that the record is at, if it is the same for all; see ACMEDNS
+	Wait      time.Duration // how long a record may take to be seen; 0 means two minutes, less than 0 that nobody looks
 }
 
 // Secret names where a certificate goes.

@@ -28,11 +28,17 @@ type issuer struct {
 func newIssuer(i Issuer, cache *certmagic.Cache, storage certmagic.Storage, hold net.Addr, log *zap.Logger) *issuer {
 	port := hold.(*net.TCPAddr).Port
 	out := &issuer{Issuer: i, cache: cache, storage: storage, log: log}
-	out.magic = certmagic.NewACMEIssuer(out.config(storage), certmagic.ACMEIssuer{
+	template := certmagic.ACMEIssuer{
 		CA: i.Directory, Email: i.Email, Agreed: i.AcceptTerms, NewAccountFunc: bind(i.ExternalAccount), Profile: i.Profile, TrustedRoots: i.Roots,
-		DNS01Solver: i.DNS, DisableHTTPChallenge: i.NoHTTP, DisableTLSALPNChallenge: i.NoTLS,
+		DisableHTTPChallenge: i.NoHTTP, DisableTLSALPNChallenge: i.NoTLS,
 		ListenHost: "127.0.0.1", AltHTTPPort: port, AltTLSALPNPort: port, Logger: log,
-	})
+	}
+	if d := i.DNS; d != nil {
+		template.DNS01Solver = &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{
+			DNSProvider: d.Provider, Resolvers: d.Resolvers, OverrideDomain: d.Override, PropagationTimeout: d.Wait, Logger: log,
+		}}
+	}
+	out.magic = certmagic.NewACMEIssuer(out.config(storage), template)
 	return out
 }
 
