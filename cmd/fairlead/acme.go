@@ -312,3 +312,12 @@ func (i *issuing) Watch(ctx context.Context, changed func()) error {
 
 // write gets certificates until ctx ends.
 func (i *issuing) write(ctx context.Context) { i.Manager.Run(ctx) }
+
+// issuances is what became of orders, as the compiler writes it into the status.
+func issuances(states []issue.State) map[object.Key]compile.Issuance {
+	out := make(map[object.Key]compile.Issuance, len(states))
+	for _, s := range states {
+		out[object.Key{Namespace: s.Secret.Namespace, Name: s.Secret.Name}] = compile.Issuance{Failed: s.Err, Next: s.Next, Issuer: s.Issuer, NotAfter: s.NotAfter}
+	}
+	return out
+}

@@ -116,7 +116,12 @@ type liveCluster struct {
 	provision *provision.Writer
 	acme      *acmestore.Store // with issuer: what replicas share
 	issuer    *issue.Manager   // nil: no certificates are ordered
+	issued    chan struct{}    // holds one token while something has become of an order that is not in the status yet
 	wg        sync.WaitGroup
+
+	mu       sync.Mutex
+	snapshot *object.Snapshot // guarded by mu: what is being served
+	result   compile.Result   // guarded by mu: from snapshot
 
 	// The only classes that are served, if not nil. They stand for objects that cannot be read.
 	ingressClass *networkingv1.IngressClass
@@ -182,10 +187,12 @@ func (l *liveCluster) order(acme *acmeConfig, clients kubernetes.Interface) erro
 	if l.namespace == "" {
 		return errors.New("--namespace: to order certificates Fairlead must know its own namespace")
 	}
+	l.issued = make(chan struct{}, 1)
 	l.acme = acmestore.New(acmestore.Options{Kubernetes: clients, Namespace: l.namespace, Log: l.log})
 	var err error
 	l.issuer, err = acme.manager(issue.Options{
 		Storage: l.acme, Publisher: acmestore.Publisher{Kubernetes: clients}, Lost: l.acme.Lost, Spread: challengeSpread, Log: l.log,
+		Changed: func(issue.State) { l.changed() },
 	}, l.acme.Value)
 	return err
 }
@@ -237,7 +244,49 @@ func (l *liveCluster) installed(snapshot *object.Snapshot, result compile.Result
 	l.Want(result.Secrets)
 	l.WantConfigMaps(result.ConfigMaps)
 	l.provision.Offer(result.Infrastructure)
-	l.status.Offer(snapshot, result.Status, result.Problems)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.snapshot, l.result = snapshot, result
+	l.offerStatus()
+}
+
+// offerStatus offers the newest status, with what became of certificates on order. l.mu is held.
+func (l *liveCluster) offerStatus() {
+	if l.issuer == nil {
+		l.status.Offer(l.snapshot, l.result.Status, l.result.Problems)
+		return
+	}
+	status, problems := l.result.WithIssuance(issuances(l.issuer.States()))
+	l.status.Offer(l.snapshot, status, problems)
+}
+
+// followIssuer offers the status again when something became of an order, until ctx ends. What happens at the same time is offered together.
+func (l *liveCluster) followIssuer(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.issued:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+		l.mu.Lock()
+		if l.snapshot != nil {
+			l.offerStatus()
+		}
+		l.mu.Unlock()
+	}
+}
+
+// changed notes that something became of an order.
+func (l *liveCluster) changed() {
+	select {
+	case l.issued <- struct{}{}:
+	default: // is known already
+	}
 }
 
 // write lets the leader write status and Services until ctx ends. Losing the lead stops the writing and nothing else.
@@ -266,6 +315,7 @@ func (l *liveCluster) asLeader(ctx context.Context) {
 	wg.Go(func() { l.status.Run(ctx) })
 	if l.issuer != nil {
 		wg.Go(func() { l.issuer.Run(ctx) })
+		wg.Go(func() { l.followIssuer(ctx) })
 	}
 	wg.Wait()
 }

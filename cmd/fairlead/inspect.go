@@ -118,12 +118,24 @@ func newTable() *cobra.Command {
 				return err
 			}
 			warn(cmd.ErrOrStderr(), issues)
-			_, err = io.WriteString(cmd.OutOrStdout(), result.Table.String())
+			_, err = io.WriteString(cmd.OutOrStdout(), tableText(result))
 			return err
 		},
 	}
 	src.register(cmd.Flags())
 	return cmd
+}
+
+// tableText is the routing table, and below it the certificates on order.
+func tableText(result compile.Result) string {
+	text := result.Table.String()
+	for i, o := range result.Orders {
+		if i == 0 {
+			text += "\n"
+		}
+		text += o.String() + "\n"
+	}
+	return text
 }
 
 // warn says on standard error what could not be read, for the commands whose answer does not show it.

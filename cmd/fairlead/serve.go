@@ -223,6 +223,8 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 	var challenges proxy.Challenger
 	if issuer != nil {
 		challenges = issuer.Challenges()
+		issuer.ReportAttempts(func(name string, err error) { s.metrics.Attempt(name, err == nil) })
+		s.metrics.BeforeScrape(s.measureOrders)
 	}
 	s.proxy, err = proxy.New(proxy.Options{
 		BindAddress: o.bindAddress, TrustedProxies: trusted, GetCertificate: s.certs.Get, Challenges: challenges, Backends: s.backends, Metrics: s.metrics,
@@ -410,10 +412,11 @@ func (s *server) admin(address string, demo *demo) (func(), error) {
 		Build:        "fairlead " + buildVersion(),
 		Ready:        s.readiness,
 		Gatherer:     s.metrics.Gatherer(),
-		Table:        func() string { return s.shows().result.Table.String() },
+		Table:        func() string { return tableText(s.shows().result) },
 		Explain:      s.explain,
 		Backends:     func() any { return s.backends.Status() },
 		Certificates: func() any { return s.certs.List() },
+		Orders:       func() any { return s.orders() },
 		Problems:     func() any { return s.shows().found },
 		Demo:         demo.control(),
 		Log:          s.log,
@@ -472,6 +475,15 @@ func (s *server) measure(result compile.Result, found []finding, compiled, insta
 		}
 	}
 	s.metrics.Certificates(certs)
+}
+
+func (s *server) measureOrders() {
+	states := s.issuer.States()
+	list := make([]telemetry.OrderStatus, len(states))
+	for i, st := range states {
+		list[i] = telemetry.OrderStatus{Namespace: st.Secret.Namespace, Secret: st.Secret.Name, Phase: string(st.Phase), Next: st.Next, Failures: st.Failures}
+	}
+	s.metrics.Orders(list)
 }
 
 // objectStates counts the objects of each kind that are served, rejected, or not ours to serve.

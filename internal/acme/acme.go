@@ -92,7 +92,7 @@ type Options struct {
 
 	Log *slog.Logger     // nil: discarded
 	Now func() time.Time // nil: time.Now
-	// Changed is called after the state of an order is another one; it must return soon. Nil: nobody is told.
+	// Changed is called after the state of an order is another one; it must return soon, and not ask for States. Nil: nobody is told.
 	Changed func(State)
 }
 
@@ -136,12 +136,13 @@ func (o *Options) validate() error {
 // Manager gets certificates. Make one with New. Its methods are safe for concurrent use; Run must not run twice at a time.
 type Manager struct {
 	opt        Options
-	issuers    map[string]*issuer
+	issuers    map[string]authority
 	challenges *Challenges
 	cache      *certmagic.Cache
 	hold       net.Listener
 	held       sync.WaitGroup
 
+	tried  atomic.Pointer[func(issuer string, err error)]
 	newest atomic.Pointer[[]route.CertificateOrder]
 	wake   chan struct{} // holds one token while there is an offer that Run has not seen
 
@@ -155,7 +156,7 @@ func New(opt Options) (*Manager, error) {
 	if err := opt.validate(); err != nil {
 		return nil, err
 	}
-	m := &Manager{opt: opt, issuers: map[string]*issuer{}, wake: make(chan struct{}, 1), jobs: map[Secret]*job{}}
+	m := &Manager{opt: opt, issuers: map[string]authority{}, wake: make(chan struct{}, 1), jobs: map[Secret]*job{}}
 	var err error
 	// certmagic opens a socket for its own challenge servers unless it finds the port taken. It does find this one taken, and leaves the answering to us.
 	if m.hold, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
@@ -196,6 +197,9 @@ func (m *Manager) Close() {
 
 // Challenges answers the challenges of the authorities.
 func (m *Manager) Challenges() *Challenges { return m.challenges }
+
+// ReportAttempts has tried called after each attempt to get a certificate from an issuer.
+func (m *Manager) ReportAttempts(tried func(issuer string, err error)) { m.tried.Store(&tried) }
 
 // Offer says which certificates are wanted from now on. It does not wait. The orders must not be modified afterwards.
 func (m *Manager) Offer(orders []route.CertificateOrder) {

@@ -16,6 +16,14 @@ import (
 	"go.uber.org/zap"
 )
 
+// authority is who issues certificates.
+type authority interface {
+	// issue gets a certificate for hosts, and its key. old is the one that it takes the place of.
+	issue(ctx context.Context, hosts []string, old Issued) (Issued, error)
+	// renewalInfo asks when a certificate should be renewed.
+	renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.RenewalInfo, error)
+}
+
 // issuer is an Issuer, ready to be asked.
 type issuer struct {
 	Issuer
@@ -65,7 +73,7 @@ func (i *issuer) config(storage certmagic.Storage) *certmagic.Config {
 	})
 }
 
-// issue gets a certificate for hosts, and its key. old is the one that it takes the place of; an authority that knows it counts the order as a renewal.
+// issue implements authority. One that knows the old certificate counts the order as a renewal.
 func (i *issuer) issue(ctx context.Context, hosts []string, old Issued) (Issued, error) {
 	if err := i.resolve(ctx, hosts); err != nil {
 		return Issued{}, err
@@ -129,7 +137,7 @@ func (i *issuer) resolve(ctx context.Context, hosts []string) error {
 	return nil
 }
 
-// renewalInfo asks when a certificate should be renewed.
+// renewalInfo implements authority.
 func (i *issuer) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.RenewalInfo, error) {
 	return i.magic.GetRenewalInfo(ctx, certmagic.Certificate{Certificate: tls.Certificate{Leaf: leaf}})
 }

@@ -101,9 +101,16 @@ func (j *job) renewal() time.Time {
 		if at = j.info.SelectedTime; at.After(latest) {
 			at = latest
 		}
+		// An authority that wants a certificate renewed as soon as it was issued would have it renewed for ever.
+		if earliest := j.leaf.NotBefore.Add(min(lifetime(j.leaf)/10, youth)); at.Before(earliest) {
+			at = earliest
+		}
 	}
 	return at
 }
+
+// youth is how old a certificate is at least before it is renewed because its authority says so. Authorities date certificates back by an hour.
+const youth = 2 * time.Hour
 
 func lifetime(leaf *x509.Certificate) time.Duration { return leaf.NotAfter.Sub(leaf.NotBefore) }
 

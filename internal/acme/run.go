@@ -326,6 +326,9 @@ func (m *Manager) ask(ctx context.Context, order route.CertificateOrder, old Iss
 			continue
 		}
 		next, err := i.issue(ctx, order.Hosts, old)
+		if tried := m.tried.Load(); tried != nil {
+			(*tried)(name, err)
+		}
 		if err == nil {
 			return next, nil
 		}

@@ -31,9 +31,10 @@ type Options struct {
 	Table func() string
 	// Explain answers /debug/explain: which rule would serve a request, and why not the others.
 	Explain func(Question) (string, error)
-	// Backends, Certificates and Problems return values that /debug/backends, /debug/certificates and /debug/problems show as JSON.
+	// Backends, Certificates, Orders and Problems return values that /debug/backends, /debug/certificates, /debug/orders and /debug/problems show as JSON.
 	Backends     func() any
 	Certificates func() any
+	Orders       func() any
 	Problems     func() any
 	// Demo, if not nil, controls the endpoints of the demo.
 	Demo *Demo
@@ -106,6 +107,7 @@ func (s *server) debugPages() {
 	}
 	s.showJSON("/debug/backends", "the backends, their endpoints and their health", s.opt.Backends)
 	s.showJSON("/debug/certificates", "the certificates being presented", s.opt.Certificates)
+	s.showJSON("/debug/orders", "the certificates on order, and what became of them", s.opt.Orders)
 	s.showJSON("/debug/problems", "what is wrong with the objects that were read", s.opt.Problems)
 }
 

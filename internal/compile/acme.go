@@ -233,7 +233,7 @@ type issuedPair struct {
 func (c *compiler) issuedPair(on object.Ref, field string, secret object.Key, host string) issuedPair {
 	pair, leaf, err := c.readPair(secret)
 	if err != nil {
-		c.problems.add(Note, on, field, "CertificateOrdered", "the certificate for %s is on order, and will be in Secret %s; until then a self-signed one is presented", host, secret)
+		c.problems.add(Note, on, field, CodeOrdered, "the certificate for %s is on order, and will be in Secret %s; until then a self-signed one is presented", host, secret)
 	}
 	return issuedPair{secret: secret, pair: pair, leaf: leaf}
 }

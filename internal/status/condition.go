@@ -6,6 +6,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/compile"
 )
 
 // Limits of the API for conditions.
@@ -21,8 +23,9 @@ var (
 	gatewayTypes = []string{
 		string(gatewayv1.GatewayConditionAccepted), string(gatewayv1.GatewayConditionProgrammed), string(gatewayv1.GatewayConditionResolvedRefs),
 		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), "DefaultGateway",
+		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), compile.CertificatesIssued,
 	}
-	setTypes      = []string{string(gatewayv1.ListenerSetConditionAccepted), string(gatewayv1.ListenerSetConditionProgrammed)}
+	setTypes      = []string{string(gatewayv1.ListenerSetConditionAccepted), string(gatewayv1.ListenerSetConditionProgrammed), compile.CertificatesIssued}
 	listenerTypes = []string{
 		string(gatewayv1.ListenerConditionAccepted), string(gatewayv1.ListenerConditionProgrammed), string(gatewayv1.ListenerConditionResolvedRefs),
 		string(gatewayv1.ListenerConditionConflicted), string(gatewayv1.ListenerConditionOverlappingTLSConfig),

@@ -65,7 +65,7 @@ func (a *announcer) take(snap *object.Snapshot, problems []compile.Problem, now 
 	}
 	a.todo = a.todo[:0]
 	for _, p := range problems {
-		if p.Severity != compile.Error && p.Severity != compile.Warning {
+		if !newsworthy(p) {
 			continue
 		}
 		about, ok := regarding(snap, p.Object)
@@ -84,6 +84,19 @@ func (a *announcer) take(snap *object.Snapshot, problems []compile.Problem, now 
 			delete(a.told, n)
 		}
 	}
+}
+
+// newsworthy tells whether a problem is told by an Event: notes are not, but for what became of a certificate.
+func newsworthy(p compile.Problem) bool {
+	return p.Severity == compile.Error || p.Severity == compile.Warning || p.Code == compile.CodeOrdered || p.Code == compile.CodeIssued
+}
+
+// eventType is normal for notes.
+func eventType(p compile.Problem) string {
+	if p.Severity == compile.Note {
+		return corev1.EventTypeNormal
+	}
+	return corev1.EventTypeWarning
 }
 
 // start tells the next problem if it is time for that.
@@ -156,7 +169,7 @@ func (a *announcer) event(n notice) *eventsv1.Event {
 		Reason:              cut(p.Code, maxReason),
 		Regarding:           about,
 		Note:                cut(note, maxNote),
-		Type:                corev1.EventTypeWarning,
+		Type:                eventType(p),
 	}
 }
 

@@ -74,9 +74,15 @@ type Metrics struct {
 	certificateNotAfter *picture
 	certificateInfo     *picture
 
+	acmeAttempts *prometheus.CounterVec
+	acmeOrders   *picture
+	acmeNext     *picture
+	acmeFailures *picture
+
 	logDropped prometheus.Counter
 	logErrors  prometheus.Counter
 
+	before    func() // called before each scrape, unless nil
 	mu        sync.Mutex
 	scrapes   uint64 // started so far
 	rules     family[RuleLabels, *RuleMetrics]
@@ -96,6 +102,7 @@ func NewMetrics(version string) *Metrics {
 	m.defineListeners()
 	m.defineConfig()
 	m.defineCluster()
+	m.defineACME()
 
 	m.logDropped = m.counter("access_log_dropped_total", "Access log entries thrown away because the log could not be written fast enough.").WithLabelValues()
 	m.logErrors = m.counter("access_log_errors_total", "Writes of the access log that failed.").WithLabelValues()
@@ -217,6 +224,9 @@ func (m *Metrics) Gatherer() prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		if m == nil {
 			return nil, nil
+		}
+		if m.before != nil {
+			m.before()
 		}
 		n := m.startScrape()
 		families, err := m.registry.Gather()

@@ -64,6 +64,10 @@ func exercise(m *Metrics) {
 	db := m.Rule(RuleLabels{"infra/gw/db", "TCPRoute", "shop", "db"})
 	db.Passed("", 3, 4)
 	db.Passed(route.NoBackend, 0, 0)
+	m.Attempt("staging", true)
+	m.BeforeScrape(func() {
+		m.Orders([]OrderStatus{{Namespace: "shop", Secret: "tls", Phase: "failed", Next: time.Unix(1700000060, 0), Failures: 2}})
+	})
 }
 
 // gather returns all series of Fairlead's own by name and labels, such as fairlead_x_total{a="b"}, with their values. A histogram's value is its count.
@@ -237,6 +241,10 @@ func TestValues(t *testing.T) {
 		`fairlead_gateway_service_writes_total{result="done",verb="create"}`:                                                      1,
 		`fairlead_mirrored_requests_total{result="sent"}`:                                                                         1,
 		`fairlead_leader{}`: 1,
+		`fairlead_acme_attempts_total{issuer="staging",result="issued"}`:                        1,
+		`fairlead_acme_failures{cert_namespace="shop",cert_secret="tls"}`:                       2,
+		`fairlead_acme_next_attempt_timestamp_seconds{cert_namespace="shop",cert_secret="tls"}`: 1700000060,
+		`fairlead_acme_orders{phase="failed"}`:                                                  1,
 	}
 	db := `route_kind="TCPRoute",route_name="db",route_namespace="shop"`
 	want[`fairlead_connections{listener=":8080",state="passing"}`] = 0
