@@ -415,6 +415,7 @@ var (
 		"gateway.networking.k8s.io/gateways/status patch", "gateway.networking.k8s.io/listenersets/status patch", "gateway.networking.k8s.io/backendtlspolicies/status patch", "gateway.networking.k8s.io/httproutes/status patch", "gateway.networking.k8s.io/grpcroutes/status patch",
 		"gateway.networking.k8s.io/tlsroutes/status patch", "gateway.networking.k8s.io/tcproutes/status patch", "gateway.networking.k8s.io/udproutes/status patch", "/configmaps get", "events.k8s.io/events create",
 	}
+	orders      = "config.acme.issuers[0].name=a,config.acme.issuers[0].directory=https://ca.example/dir,config.acme.issuers[0].email=a@b.example,config.acme.issuers[0].acceptTerms=true"
 	leaseRights = []string{"coordination.k8s.io/leases get,create,update"}
 )
 
@@ -454,6 +455,10 @@ func TestRights(t *testing.T) {
 		}},
 		{"a namespace on the addresses of the nodes", []string{"--set", "watchNamespaces={a},gateway.addresses=host,hostNetwork=true"}, [][]string{
 			grant("*", clusterRights...), grant("a", servedRights...), grant("a", readServices, secrets), grant(namespace, leaseRights...), grant(namespace, readServices),
+		}},
+		{"certificates on order", []string{"--set", "watchNamespaces={a}", "--set", orders}, [][]string{
+			grant("*", clusterRights...), grant("a", servedRights...), grant("a", services, secrets, "/secrets create,update"), grant(namespace, services),
+			grant(namespace, "coordination.k8s.io/leases get,create,update,delete", secrets, "/secrets create,update,delete"),
 		}},
 		{"none", []string{"--set", "rbac.create=false"}, nil},
 	} {

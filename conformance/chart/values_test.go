@@ -224,23 +224,28 @@ func TestValuesShowTheSchema(t *testing.T) {
 
 // TestConfigSchema checks that the schema of config has exactly the fields that the program reads.
 func TestConfigSchema(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../../cmd/fairlead/config.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config *ast.StructType
-	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.Name == "config" {
-			config, _ = spec.Type.(*ast.StructType)
+	structs := map[string]*ast.StructType{}
+	for _, name := range []string{"config.go", "acme.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), "../../cmd/fairlead/"+name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return config == nil
-	})
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if x, ok := spec.Type.(*ast.StructType); ok {
+					structs[spec.Name.Name] = x
+				}
+			}
+			return true
+		})
+	}
+	config := structs["config"]
 	if config == nil {
 		t.Fatal("config.go has no struct config")
 	}
 	s := readSchema(t)
 	want := map[string]string{}
-	fields(t, config, "", want)
+	fields(t, config, structs, "", want)
 	got := map[string]string{}
 	var collect func(at *schema, path string)
 	collect = func(at *schema, path string) {
@@ -269,8 +274,8 @@ func TestConfigSchema(t *testing.T) {
 	}
 }
 
-// fields lists the fields of a struct by the names that they have in YAML, with what a schema calls their type.
-func fields(t *testing.T, s *ast.StructType, path string, out map[string]string) {
+// fields lists the fields of a struct by the names that they have in YAML, with what a schema calls their type. structs are those that fields may be of.
+func fields(t *testing.T, s *ast.StructType, structs map[string]*ast.StructType, path string, out map[string]string) {
 	t.Helper()
 	for _, f := range s.Fields.List {
 		tag, err := strconv.Unquote(f.Tag.Value)
@@ -285,12 +290,17 @@ func fields(t *testing.T, s *ast.StructType, path string, out map[string]string)
 		switch x := expr.(type) {
 		case *ast.StructType:
 			out[path+name] = "object"
-			fields(t, x, path+name+".", out)
+			fields(t, x, structs, path+name+".", out)
 		case *ast.ArrayType:
 			out[path+name] = "array"
 		case *ast.SelectorExpr:
 			out[path+name] = strings.ToLower(x.Sel.Name)
 		case *ast.Ident:
+			if nested := structs[x.Name]; nested != nil {
+				out[path+name] = "object"
+				fields(t, nested, structs, path+name+".", out)
+				continue
+			}
 			out[path+name] = map[string]string{"bool": "boolean", "string": "string"}[x.Name]
 			if strings.Contains(x.Name, "int") {
 				out[path+name] = "integer"

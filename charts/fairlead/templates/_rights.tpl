@@ -40,7 +40,12 @@
 {{- define "fairlead.rules.secrets" -}}
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch]
+  verbs: [{{ if include "fairlead.orders" . }}get, list, watch, create, update{{ else }}get, list, watch{{ end }}]
+{{- end -}}
+
+{{/* Whether certificates are ordered, which takes writing the Secrets that they go to; RBAC cannot say which those are. */}}
+{{- define "fairlead.orders" -}}
+{{- if dig "acme" "issuers" list .Values.config }}true{{ end -}}
 {{- end -}}
 
 {{/* What is in no namespace. */}}
@@ -61,7 +66,14 @@
 
 {{/* What it needs in its own namespace beyond what it may do in those that it serves; nothing, perhaps. */}}
 {{- define "fairlead.rules.own" -}}
-{{- if .Values.leaderElection }}
+{{- if include "fairlead.orders" . }}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases] # leadership, and the locks under which certificates are ordered
+  verbs: [get, create, update, delete]
+- apiGroups: [""]
+  resources: [secrets] # accounts at certificate authorities, and their challenges
+  verbs: [get, list, watch, create, update, delete]
+{{- else if .Values.leaderElection }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]
