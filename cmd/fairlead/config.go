@@ -53,6 +53,8 @@ type config struct {
 		ReadTimeout       metav1.Duration `json:"readTimeout"`
 		WriteTimeout      metav1.Duration `json:"writeTimeout"`
 		TunnelIdle        metav1.Duration `json:"tunnelIdle"`
+		FlowIdle          metav1.Duration `json:"flowIdle"`
+		Flows             int             `json:"flows"`
 		Connections       int             `json:"connections"`
 		ConnectionsPerIP  int             `json:"connectionsPerIP"`
 		Streams           int             `json:"streams"`
@@ -144,6 +146,7 @@ func (c config) limits() proxy.Limits {
 		HeaderBytes: l.HeaderBytes, HeaderCount: l.HeaderCount, TargetBytes: l.TargetBytes, BodyBytes: l.BodyBytes,
 		ReadHeaderTimeout: l.ReadHeaderTimeout.Duration, HandshakeTimeout: l.HandshakeTimeout.Duration, IdleTimeout: l.IdleTimeout.Duration,
 		ReadTimeout: l.ReadTimeout.Duration, WriteTimeout: l.WriteTimeout.Duration, TunnelIdle: l.TunnelIdle.Duration,
+		FlowIdle: l.FlowIdle.Duration, Flows: l.Flows,
 		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, Streams: l.Streams, Resets: l.Resets,
 	}
 }

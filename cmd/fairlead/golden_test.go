@@ -226,6 +226,10 @@ func startPools(t *testing.T, snap *object.Snapshot, table *route.Table) (endpoi
 			foreign[p.Key.String()] = true
 			continue
 		}
+		if p.Key.UDP {
+			endpoints[key] = append(endpoints[key], sliceFor(p.Key, svc, tellName(t, p.Key.String())))
+			continue
+		}
 		server := echo.New(p.Key.String())
 		if p.Protocol == route.HTTPS || p.Protocol == route.WSS || encrypted[p] {
 			server.TLS = testTLS(t)
@@ -234,21 +238,28 @@ func startPools(t *testing.T, snap *object.Snapshot, table *route.Table) (endpoi
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = server.Close() })
-		addr := netip.MustParseAddrPort(server.Addr())
-		port := int32(addr.Port())
-		name := ""
-		for _, sp := range svc.Spec.Ports {
-			if sp.Port == p.Key.Port {
-				name = sp.Name
-			}
-		}
-		endpoints[key] = append(endpoints[key], &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: fmt.Sprint(key.Name, p.Key.Port)}, AddressType: discoveryv1.AddressTypeIPv4,
-			Ports:     []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
-			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{addr.Addr().String()}}},
-		})
+		endpoints[key] = append(endpoints[key], sliceFor(p.Key, svc, server.Addr()))
 	}
 	return endpoints, foreign
+}
+
+// sliceFor says that a port of a Service is served at an address.
+func sliceFor(pool route.PoolKey, svc *corev1.Service, address string) *discoveryv1.EndpointSlice {
+	addr := netip.MustParseAddrPort(address)
+	port, name, protocol := int32(addr.Port()), "", corev1.ProtocolTCP
+	if pool.UDP {
+		protocol = corev1.ProtocolUDP
+	}
+	for _, sp := range svc.Spec.Ports {
+		if sp.Port == pool.Port && sp.Protocol == protocol {
+			name = sp.Name
+		}
+	}
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pool.Namespace, Name: fmt.Sprint(pool.Service, pool.Port, protocol)}, AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:     []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{addr.Addr().String()}}},
+	}
 }
 
 // passedThrough returns the pools that get connections as clients encrypted them.
@@ -287,9 +298,6 @@ func (q goldenRequest) send(t *testing.T, portMap, ports map[uint16]uint16, fore
 	if strings.HasPrefix(q.want, "no ") {
 		return false // nothing listens
 	}
-	if q.url.Scheme == "udp" {
-		return false // TestDatagramsAreServed
-	}
 	port, err := questionPort(q.url)
 	if err != nil {
 		t.Fatal(err)
@@ -303,6 +311,10 @@ func (q goldenRequest) send(t *testing.T, portMap, ports map[uint16]uint16, fore
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(ports[port])))
 	if q.address != "" {
 		address = net.JoinHostPort(q.address, strconv.Itoa(int(ports[port])))
+	}
+	if q.url.Scheme == "udp" {
+		q.sendDatagram(t, address)
+		return true
 	}
 	if passedOn(q.url.Scheme) {
 		q.connect(t, address)
@@ -348,6 +360,50 @@ func (q goldenRequest) connect(t *testing.T, address string) {
 	case err != nil || !slices.Contains(pools, got.header.Get("X-Echo-Name")):
 		t.Errorf("CONNECTION %s: got %d from %q, %v, want %s", host, got.status, got.header.Get("X-Echo-Name"), err, q.want)
 	}
+}
+
+// sendDatagram sends a datagram and compares who answers it.
+func (q goldenRequest) sendDatagram(t *testing.T, address string) {
+	t.Helper()
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	pools, wait := poolsIn(q.want), 10*time.Second
+	if len(pools) == 0 {
+		wait = 50 * time.Millisecond
+	}
+	_ = c.SetDeadline(time.Now().Add(wait))
+	_, _ = c.Write([]byte("who?"))
+	buf := make([]byte, 1<<10)
+	n, _ := c.Read(buf)
+	if got := string(buf[:n]); len(pools) == 0 && n > 0 || len(pools) > 0 && !slices.Contains(pools, got) {
+		t.Errorf("CONNECTION %s: got %q, want %s", q.url, got, q.want)
+	}
+}
+
+// tellName answers every datagram with a name, and returns the address that it does so at.
+func tellName(t *testing.T, name string) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1<<10)
+		for {
+			_, from, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo([]byte(name), from)
+		}
+	}()
+	t.Cleanup(func() { _ = c.Close(); <-done })
+	return c.LocalAddr().String()
 }
 
 // poolsIn returns the pools that an answer names.
@@ -396,7 +452,7 @@ func (q goldenRequest) status(got answer, want string) string {
 
 var (
 	goldenStatus = regexp.MustCompile(`^(?:\S+: )?(\d{3}) (\S+)`)
-	goldenPool   = regexp.MustCompile(`(?:[1-9]\d*x )?([a-z0-9.-]+/[a-z0-9.-]+:\d+)`)
+	goldenPool   = regexp.MustCompile(`(?:[1-9]\d*x )?([a-z0-9.-]+/[a-z0-9.-]+:\d+(?:/udp)?)`)
 )
 
 // compare returns what is wrong with an answer, or nothing.

@@ -99,7 +99,8 @@ type server struct {
 	proxy    *proxy.Proxy
 	metrics  *telemetry.Metrics
 	own      atomic.Pointer[[]netip.AddrPort] // where this process listens
-	adminAt  net.Addr                         // nil without an admin address
+	ownUDP   atomic.Pointer[[]netip.AddrPort]
+	adminAt  net.Addr // nil without an admin address
 
 	generation int
 	letGo      *time.Timer      // when the pools of the tables before this one are let go of; nil before follow
@@ -217,7 +218,7 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 	if err != nil {
 		return nil, nil, err
 	}
-	s.backends = backend.New(backend.Options{SessionKey: sessionKey, AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, Hooks: s.hooks()})
+	s.backends = backend.New(backend.Options{SessionKey: sessionKey, AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, OwnUDP: func() []netip.AddrPort { return addresses(&s.ownUDP) }, Hooks: s.hooks()})
 	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
 	delay, grace := set.config.drain()
 	var challenges proxy.Challenger
@@ -327,26 +328,40 @@ func (s *server) tell(result compile.Result) {
 
 // listening notes where this process listens, and reports whether it listens for requests at all.
 func (s *server) listening(t *route.Table) bool {
-	var own []netip.AddrPort
+	var own, udp []netip.AddrPort
 	for _, p := range t.Ports {
-		own = appendAddress(own, s.proxy.Addr(p.Bind))
+		if p.Bind.UDP {
+			udp = appendAddress(udp, s.proxy.Addr(p.Bind))
+		} else {
+			own = appendAddress(own, s.proxy.Addr(p.Bind))
+		}
 	}
-	bound := len(own) > 0
+	bound := len(own)+len(udp) > 0
+	s.ownUDP.Store(&udp)
 	own = appendAddress(own, s.adminAt)
 	s.own.Store(&own)
 	return bound
 }
 
 func appendAddress(list []netip.AddrPort, a net.Addr) []netip.AddrPort {
-	if tcp, ok := a.(*net.TCPAddr); ok && tcp != nil {
-		return append(list, tcp.AddrPort())
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		if a != nil {
+			return append(list, a.AddrPort())
+		}
+	case *net.UDPAddr:
+		return append(list, a.AddrPort())
 	}
 	return list
 }
 
 // ownAddresses are never connected to: a backend that is this process would send its requests round in a circle, or to the admin pages.
 func (s *server) ownAddresses() []netip.AddrPort {
-	if own := s.own.Load(); own != nil {
+	return addresses(&s.own)
+}
+
+func addresses(list *atomic.Pointer[[]netip.AddrPort]) []netip.AddrPort {
+	if own := list.Load(); own != nil {
 		return *own
 	}
 	return nil

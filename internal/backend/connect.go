@@ -32,6 +32,9 @@ func (c *Connection) Close() error {
 	return err
 }
 
+// Gone tells whether the endpoint has left its pool.
+func (c *Connection) Gone() bool { return c.at.gone.Load() }
+
 // Answered notes that the endpoint has sent something. For TCP nobody need say so.
 func (c *Connection) Answered() { c.at.pool.answered(c.at, c.start) }
 

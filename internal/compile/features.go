@@ -54,6 +54,7 @@ var supportedFeatures = []gatewayv1.FeatureName{
 	"TLSRoute",
 	"TLSRouteModeMixed",
 	"TLSRouteModeTerminate",
+	"UDPRoute",
 }
 
 // features are those that are supported by this installation.

@@ -20,6 +20,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	left := 0
 	if p.pause(ctx, p.opt.DrainDelay) {
 		p.stop()
+		p.leaveFlows()
 		p.finish(ctx)
 		left = p.count(func(c *clientConn) bool { return !c.tunnel.Load() && !c.passing.Load() })
 	}
@@ -47,7 +48,7 @@ func (p *Proxy) pause(ctx context.Context, d time.Duration) (ok bool) {
 func (p *Proxy) finish(ctx context.Context) {
 	timer := time.NewTimer(max(p.opt.DrainGrace, 0))
 	defer timer.Stop()
-	for p.open() > 0 {
+	for p.open()+p.openFlowCount() > 0 {
 		select {
 		case <-p.gone:
 		case <-timer.C:
@@ -107,6 +108,9 @@ func (p *Proxy) stop() {
 func (p *Proxy) Close() error {
 	p.cancel()
 	p.stop()
+	p.mu.Lock()
+	p.closeFlows(func(*flowPort) bool { return true })
+	p.mu.Unlock()
 	var goodbyes sync.WaitGroup
 	p.closeTunnels(&goodbyes)
 	for _, n := range p.everyPort() {

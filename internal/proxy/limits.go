@@ -21,6 +21,8 @@ type Limits struct {
 	ReadTimeout       time.Duration // between two reads of a body, 60 s
 	WriteTimeout      time.Duration // without progress when writing to a client, 60 s
 	TunnelIdle        time.Duration // upgraded connections without traffic, 1 h
+	FlowIdle          time.Duration // flows of datagrams without traffic, 1 min; cannot be without limit
+	Flows             int           // in all, 16,384 or a sixth of the file descriptors; of a client as many as connections
 	Connections       int           // in all, 50,000 or a third of the file descriptors
 	ConnectionsPerIP  int           // 1,024; loopback and trusted proxies are exempt; an IPv6 client counts by its /64
 	Streams           int           // concurrent HTTP/2 streams of a connection, 100
@@ -38,6 +40,11 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.ReadTimeout, time.Minute)
 	setDefault(&l.WriteTimeout, time.Minute)
 	setDefault(&l.TunnelIdle, time.Hour)
+	setDefault(&l.FlowIdle, time.Minute)
+	if l.FlowIdle < 0 {
+		l.FlowIdle = time.Minute // what has no end would never be over
+	}
+	setDefault(&l.Flows, min(defaultConnections()/2, 16<<10))
 	setDefault(&l.Connections, defaultConnections())
 	setDefault(&l.ConnectionsPerIP, 1024)
 	setDefault(&l.Streams, 100)

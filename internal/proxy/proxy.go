@@ -74,6 +74,8 @@ type Proxy struct {
 	installed atomic.Pointer[installed]
 	drain     atomic.Bool
 	limiter   *connLimiter
+	flows     *connLimiter // of UDP
+	locals    locals
 
 	// What tests of the front alone put in the place of the rest of the house.
 	handler func(route.Bind) http.Handler
@@ -84,12 +86,13 @@ type Proxy struct {
 	cancel context.CancelFunc // by Close
 	gone   chan struct{}      // gets a value when a connection is gone, unless there is one
 
-	mu      sync.Mutex
-	ports   map[route.Bind]*port
-	retired map[*port]struct{} // not in the table any more, but still with connections
-	wanted  []*route.Port      // of the table, for retries
-	retries bool               // a goroutine is trying to bind what could not be bound
-	stopped bool               // by Shutdown or Close: no port is opened any more
+	mu        sync.Mutex
+	ports     map[route.Bind]*port
+	flowPorts map[route.Bind]*flowPort
+	retired   map[*port]struct{} // not in the table any more, but still with connections
+	wanted    []*route.Port      // of the table, for retries
+	retries   bool               // a goroutine is trying to bind what could not be bound
+	stopped   bool               // by Shutdown or Close: no port is opened any more
 
 	mirrors mirrors
 
@@ -104,13 +107,15 @@ func New(opt Options) (*Proxy, error) {
 	}
 	opt = opt.withDefaults()
 	p := &Proxy{
-		opt:     opt,
-		limiter: newConnLimiter(&opt.Limits, opt.TrustedProxies),
-		listen:  listen,
-		gone:    make(chan struct{}, 1),
-		ports:   map[route.Bind]*port{},
-		retired: map[*port]struct{}{},
-		tunnels: map[*tunnel]struct{}{},
+		opt:       opt,
+		limiter:   newConnLimiter(&opt.Limits, opt.TrustedProxies),
+		flows:     newConnLimiter(&Limits{Connections: opt.Limits.Flows, ConnectionsPerIP: opt.Limits.ConnectionsPerIP}, opt.TrustedProxies),
+		listen:    listen,
+		flowPorts: map[route.Bind]*flowPort{},
+		gone:      make(chan struct{}, 1),
+		ports:     map[route.Bind]*port{},
+		retired:   map[*port]struct{}{},
+		tunnels:   map[*tunnel]struct{}{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.mirrors.ctx, p.mirrors.metrics = p.ctx, opt.Metrics

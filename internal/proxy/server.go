@@ -44,6 +44,7 @@ func (p *Proxy) Install(t *route.Table) error {
 		n.start()
 	}
 	p.retireIf(func(n *port) bool { _, stays := want[n.bind]; return !stays })
+	p.closeFlows(func(n *flowPort) bool { _, stays := want[n.bind]; return !stays })
 	return err
 }
 
@@ -69,20 +70,19 @@ func (p *Proxy) retireIf(goes func(*port) bool) {
 }
 
 // openPorts opens the sockets that are wanted and not there. They do not accept yet. p.mu must be held.
-func (p *Proxy) openPorts() (opened []*port, err error) {
+func (p *Proxy) openPorts() (opened []opened, err error) {
 	var errs []error
 	again := false
 	for _, rp := range p.wanted {
-		if p.ports[rp.Bind] != nil || rp.Bind.UDP {
+		if p.ports[rp.Bind] != nil || p.flowPorts[rp.Bind] != nil {
 			continue
 		}
-		n, err := p.openPort(rp)
+		n, err := p.openAny(rp)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open %s: %w", rp.Bind, err))
 			again = again || errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL)
 			continue
 		}
-		p.ports[rp.Bind] = n
 		opened = append(opened, n)
 	}
 	if again && !p.retries {
@@ -91,6 +91,33 @@ func (p *Proxy) openPorts() (opened []*port, err error) {
 	}
 	return opened, errors.Join(errs...)
 }
+
+// opened is a socket that was opened and does not serve yet.
+type opened interface {
+	start()
+	label() string
+}
+
+// openAny opens the socket of a port, of TCP or of UDP.
+func (p *Proxy) openAny(rp *route.Port) (opened, error) {
+	if rp.Bind.UDP {
+		n, err := p.openFlows(rp)
+		if err != nil {
+			return nil, err
+		}
+		p.flowPorts[rp.Bind] = n
+		p.noteUDP()
+		return n, nil
+	}
+	n, err := p.openPort(rp)
+	if err != nil {
+		return nil, err
+	}
+	p.ports[rp.Bind] = n
+	return n, nil
+}
+
+func (n *port) label() string { return n.name }
 
 // retryInterval is the time between two attempts to open a socket whose address is taken.
 const retryInterval = 500 * time.Millisecond
@@ -120,7 +147,7 @@ func (p *Proxy) retryOnce() (done bool) {
 	}
 	opened, err := p.openPorts()
 	for _, n := range opened {
-		p.opt.Log.Info("opened a socket that could not be opened before", "listener", n.name)
+		p.opt.Log.Info("opened a socket that could not be opened before", "listener", n.label())
 		n.start()
 	}
 	p.retries = err != nil
@@ -133,6 +160,9 @@ func (p *Proxy) Addr(b route.Bind) net.Addr {
 	defer p.mu.Unlock()
 	if n := p.ports[b]; n != nil {
 		return n.socket.Addr()
+	}
+	if n := p.flowPorts[b]; n != nil {
+		return n.socket.LocalAddr()
 	}
 	return nil
 }

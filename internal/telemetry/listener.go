@@ -19,6 +19,7 @@ type ListenerMetrics struct {
 	handshakes counters
 	unmatched  counters
 	sock       lazy[socket]
+	flows      lazy[prometheus.Gauge]
 }
 
 // socket is the series of a listener that accepts connections.
@@ -32,6 +33,7 @@ const (
 	stateHTTP     = "http"
 	stateUpgraded = "upgraded"
 	statePassing  = "passing"
+	stateFlow     = "flow"
 )
 
 // listenerIndex finds the metrics of a listener by name, without a lock.
@@ -71,6 +73,7 @@ func (m *Metrics) newListener(name string) *ListenerMetrics {
 	l := &ListenerMetrics{m: m, name: name}
 	l.handshakes.create = func(key uint32) prometheus.Counter { return m.handshakes.WithLabelValues(l.handshakeValues(key)...) }
 	l.unmatched.create = func(reason uint32) prometheus.Counter { return m.unmatched.WithLabelValues(name, reasonText(reason)) }
+	l.flows.create = func() prometheus.Gauge { return m.connections.WithLabelValues(name, stateFlow) }
 	l.sock.create = func() socket {
 		return socket{
 			inFlight: m.inFlight.WithLabelValues(name),
@@ -111,6 +114,16 @@ func (l *ListenerMetrics) Passing(delta int) {
 	if s, ok := l.socket(); ok {
 		s.open.Sub(float64(delta))
 		s.passing.Add(float64(delta))
+	}
+}
+
+// Flow adds delta to the flows of datagrams.
+func (l *ListenerMetrics) Flow(delta int) {
+	if l == nil {
+		return
+	}
+	if g, ok := l.flows.get(); ok {
+		g.Add(float64(delta))
 	}
 }
 
@@ -187,6 +200,7 @@ func (l *ListenerMetrics) handshakeValues(key uint32) []string {
 func (l *ListenerMetrics) drop() {
 	l.handshakes.drop(func(key uint32) { l.m.handshakes.DeleteLabelValues(l.handshakeValues(key)...) })
 	l.unmatched.drop(func(reason uint32) { l.m.unmatched.DeleteLabelValues(l.name, reasonText(reason)) })
+	l.flows.drop(func() { l.m.connections.DeleteLabelValues(l.name, stateFlow) })
 	l.sock.drop(func() {
 		l.m.inFlight.DeleteLabelValues(l.name)
 		l.m.connections.DeleteLabelValues(l.name, stateHTTP)
