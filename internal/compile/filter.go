@@ -33,6 +33,7 @@ type httpFilters struct {
 	outer    *httpFilters                    // for a backend: the filters of its rule
 	types    []gatewayv1.HTTPRouteFilterType // that are allowed; nil is all
 	out      []route.Filter
+	fault    *route.Fault // answers all requests: an authorization server that would have to let them pass does not exist
 	seen     map[gatewayv1.HTTPRouteFilterType]bool
 	warn     func(field, code, message string)
 	at       string // the filter that is compiled now
@@ -90,6 +91,8 @@ func (f *httpFilters) add(spec *gatewayv1.HTTPRouteFilter) *filterError {
 		return f.rewrite(spec.URLRewrite)
 	case gatewayv1.HTTPRouteFilterCORS:
 		return f.cors(spec.CORS)
+	case gatewayv1.HTTPRouteFilterExternalAuth:
+		return f.externalAuth(spec.ExternalAuth)
 	case gatewayv1.HTTPRouteFilterRequestMirror:
 		return f.mirror(spec.RequestMirror)
 	case gatewayv1.HTTPRouteFilterExtensionRef:

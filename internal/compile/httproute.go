@@ -142,6 +142,9 @@ func (r *httpRule) compile() {
 	} else if !filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
 		rule.Fault = noBackend(rule.Backends)
 	}
+	if filters != nil && filters.fault != nil && rule.Fault == nil {
+		rule.Fault = filters.fault
+	}
 	if r.addMatches(&rule) > 0 && r.fault == nil && !allInvalid(rule.Backends) {
 		r.sound++
 	}
@@ -297,6 +300,9 @@ func (r *httpRule) backendFilters(out *route.WeightedPool, specs []gatewayv1.HTT
 		r.resolves(err)
 		out.Fault = invalid(r.field()+at, err.Error())
 	})
+	if out.Fault == nil {
+		out.Fault = own.fault
+	}
 	if out.Fault == nil {
 		out.Filters = own.list()
 	} else {

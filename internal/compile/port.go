@@ -125,7 +125,14 @@ func poolsOf(l *route.Listener) iter.Seq[*route.Pool] {
 // eachFilterPool yields the pools that filters send something to.
 func eachFilterPool(filters []route.Filter, yield func(*route.Pool) bool) bool {
 	for _, f := range filters {
-		if m, ok := f.(*route.Mirror); ok && !yield(m.Pool) {
+		var pool *route.Pool
+		switch f := f.(type) {
+		case *route.Mirror:
+			pool = f.Pool
+		case *route.ExternalAuth:
+			pool = f.Pool
+		}
+		if pool != nil && !yield(pool) {
 			return false
 		}
 	}

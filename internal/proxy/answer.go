@@ -80,7 +80,9 @@ func grpcStatus(status int, reason route.Reason) int {
 		resourceExhausted = 8
 		unimplemented     = 12
 		internal          = 13
+		permissionDenied  = 7
 		unavailable       = 14
+		unauthenticated   = 16
 	)
 	if reason == route.NoBackend {
 		return unavailable
@@ -88,6 +90,12 @@ func grpcStatus(status int, reason route.Reason) int {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestURITooLong:
 		return invalidArgument
+	case http.StatusUnauthorized:
+		return unauthenticated
+	case http.StatusForbidden:
+		return permissionDenied
+	case http.StatusTooManyRequests:
+		return resourceExhausted
 	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
 		return deadlineExceeded
 	case http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:

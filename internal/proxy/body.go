@@ -49,6 +49,7 @@ type clientBody struct {
 	before func()
 	// from and to are the trailers of the request as it comes in and as it goes out; to has the names that may be passed on.
 	from, to http.Header
+	again    []byte     // was read before, and is read again; held: mu
 	copy     *mirroring // nil: nobody wants one; held: mu
 
 	watch   watchdog // for a read that takes too long
@@ -114,6 +115,9 @@ func waitsUnseen(r *http.Request) bool {
 func (b *clientBody) Read(p []byte) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if len(b.again) > 0 && !b.closed {
+		return b.reread(p)
+	}
 	switch {
 	case b.err != nil:
 		return 0, b.err
@@ -136,6 +140,25 @@ func (b *clientBody) Read(p []byte) (n int, err error) {
 		err = os.ErrDeadlineExceeded
 	}
 	err = b.settle(total, err)
+	if b.copy != nil {
+		b.copy.took(p[:n], err)
+	}
+	return n, err
+}
+
+// unread puts back what was read, which must be everything that was.
+func (b *clientBody) unread(p []byte) {
+	b.mu.Lock()
+	b.again = p
+	b.mu.Unlock()
+}
+
+// reread reads what was put back.
+func (b *clientBody) reread(p []byte) (n int, err error) {
+	n = copy(p, b.again)
+	if b.again = b.again[n:]; len(b.again) == 0 && b.ended.Load() {
+		err = io.EOF
+	}
 	if b.copy != nil {
 		b.copy.took(p[:n], err)
 	}

@@ -90,7 +90,7 @@ func (x *exchange) stopTimer() {
 // openBody prepares the body of the request, if it has one. It answers the request itself if the body is known to be too large.
 func (x *exchange) openBody() (ok bool) {
 	r, l := x.in, &x.h.proxy.opt.Limits
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+	if x.body != nil || r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return true
 	}
 	if l.BodyBytes > 0 && r.ContentLength > l.BodyBytes {
@@ -124,6 +124,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if x.waits {
 		pr.Out.Header["Expect"] = continueValue
 	}
+	changeRequest(pr.Out, x.granted.request)
 	x.mirror(pr.Out)
 	changeRequest(pr.Out, p.request)
 	pr.Out.Trailer = nil
@@ -186,6 +187,7 @@ func modifyResponse(res *http.Response) error {
 			delete(h, name)
 		}
 	}
+	change(h, x.granted.response)
 	x.corsHeader(h, x.backend.plan.cors)
 	change(h, x.backend.plan.response)
 	x.tellSession(h)

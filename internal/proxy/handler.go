@@ -51,6 +51,7 @@ type exchange struct {
 	reply    reply
 	response replyBody
 	attempt  backend.Attempt
+	granted  grant // by authorization servers
 	upgrade  bool
 	waits    bool      // the client sends its body when it is read, over HTTP/2
 	sent     time.Time // to the backend
@@ -91,7 +92,7 @@ func (x *exchange) serve() {
 	if !x.normalize() || x.challenged() || !x.lookup() || x.answered() {
 		return
 	}
-	if x.preflight(&x.rule.plan) || x.redirect(&x.rule.plan) || !x.choose() {
+	if x.preflight(&x.rule.plan) || !x.authorize(x.rule.auths) || x.redirect(&x.rule.plan) || !x.choose() {
 		return
 	}
 	x.forward()
@@ -257,7 +258,7 @@ func (x *exchange) choose() (ok bool) {
 		x.answer(http.StatusInternalServerError, route.Internal, "the pool "+b.name+" is not installed")
 		return false
 	}
-	return !x.preflight(&b.plan) && !x.redirect(&b.plan)
+	return !x.preflight(&b.plan) && x.authorize(b.auths) && !x.redirect(&b.plan)
 }
 
 // end settles what is left of an exchange: the body, the account, and what the exchange panicked with. http.ErrAbortHandler is how one ends whose response cannot be

@@ -33,6 +33,7 @@ type boundRule struct {
 	port     []string // the value of X-Forwarded-Port
 	plan     plan     // of the rule's filters; each backend has its own, which begins with these
 	mirrors  []boundMirror
+	auths    []boundAuth
 	backends []boundBackend
 	total    uint64 // sum of the weights
 	sticky   bool   // a client may have a session with one of several backends
@@ -47,8 +48,9 @@ type boundBackend struct {
 	name  string             // of the pool, for the access log
 	keeps *route.Persistence // nil: clients may go to another endpoint each time
 	plan  plan
-	// mirrors are those of the backend's own filters.
+	// mirrors and auths are those of the backend's own filters.
 	mirrors []boundMirror
+	auths   []boundAuth
 	counts  atomic.Pointer[telemetry.PoolMetrics]
 }
 
@@ -108,6 +110,7 @@ func (b *binder) rule(l *route.Listener, r *route.Rule) *boundRule {
 	}
 	bound.Rule, bound.listener, bound.port = r, l, b.port
 	bound.plan, bound.mirrors = newPlan(r.Filters, nil), b.mirrors(r.Filters)
+	bound.auths = b.auths(r.Filters)
 	n := len(r.Backends)
 	bound.backends, b.ends = b.ends[:n:n], b.ends[n:]
 	for i := range r.Backends {
@@ -122,6 +125,7 @@ func (b *binder) backend(end *boundBackend, rule *boundRule, w *route.WeightedPo
 	end.WeightedPool, end.upTo, end.plan = w, rule.total+weight, rule.plan
 	if len(w.Filters) > 0 {
 		end.plan, end.mirrors = newPlan(rule.Filters, w.Filters), b.mirrors(w.Filters)
+		end.auths = b.auths(w.Filters)
 	}
 	if w.Pool == nil {
 		return weight
@@ -136,6 +140,19 @@ func (b *binder) mirrors(filters []route.Filter) (out []boundMirror) {
 	for _, f := range filters {
 		if m, ok := f.(*route.Mirror); ok {
 			out = append(out, boundMirror{m, b.pool(m.Pool).pool})
+		}
+	}
+	return out
+}
+
+func (b *binder) auths(filters []route.Filter) (out []boundAuth) {
+	for _, f := range filters {
+		if a, ok := f.(*route.ExternalAuth); ok {
+			bound := boundAuth{ExternalAuth: a}
+			if a.Pool != nil {
+				bound.pool = b.pool(a.Pool).pool
+			}
+			out = append(out, bound)
 		}
 	}
 	return out

@@ -32,5 +32,7 @@ const (
 	CORSDenied           Reason = "cors-denied"            // 403: a preflight for an origin that the CORS filter does not allow
 	IdleTimeout          Reason = "idle-timeout"           // no status: nothing was sent on a connection for too long, in either direction
 	Stopping             Reason = "stopping"               // no status: a connection was cut off because Fairlead ends
+	AuthDenied           Reason = "auth-denied"            // 403 or what the authorization server says: it does not let the request pass
+	AuthFailed           Reason = "auth-failed"            // 503: the authorization server cannot be asked
 	Internal             Reason = "internal-error"         // 500: a fault of Fairlead itself
 )

@@ -230,7 +230,7 @@ var reasons = [...]route.Reason{
 	route.NoRoute, route.NoEndpoints, route.NoBackend, route.RouteInvalid, route.BackendConnectFailed, route.BackendReset, route.BackendProtocol,
 	route.BackendTimeout, route.RequestTimeout, route.ClientClosed, route.BadRequest, route.BadBody, route.BadHost, route.BadPath,
 	route.HeadersTooLarge, route.TargetTooLong, route.BodyTooLarge, route.MethodNotAllowed, route.Misdirected, route.Overloaded, route.Redirected,
-	route.Preflight, route.CORSDenied,
+	route.Preflight, route.CORSDenied, route.AuthDenied, route.AuthFailed,
 	route.IdleTimeout, route.Stopping,
 	route.Internal,
 }
