@@ -178,14 +178,14 @@ func TestAuthFailsClosed(t *testing.T) {
 	}
 }
 
-// fields is a message of protocol buffers as text: every field by its path, such as 1.4.2.2=GET.
-func fields(t *testing.T, prefix string, m []byte, messages ...string) (out []string) {
+// protoFields is a message of protocol buffers as text: every field by its path, such as 1.4.2.2=GET.
+func protoFields(t *testing.T, prefix string, m []byte, messages ...string) (out []string) {
 	t.Helper()
 	err := readProto(m, func(f protoField) error {
 		path := strings.TrimPrefix(fmt.Sprintf("%s.%d", prefix, f.field), ".")
 		switch {
 		case slices.Contains(messages, path):
-			out = append(out, fields(t, path, f.data, messages...)...)
+			out = append(out, protoFields(t, path, f.data, messages...)...)
 		case f.data != nil:
 			out = append(out, path+"="+string(f.data))
 		default:
@@ -281,7 +281,7 @@ func TestGRPCAuth(t *testing.T) {
 			t.Errorf("got %d %s %v, want %s", res.StatusCode, res.body, res.Header, want)
 		}
 		messages := []string{"1", "1.1", "1.1.1", "1.1.1.1", "1.4", "1.4.2", "1.4.2.3"}
-		got := fields(t, "", <-asked, messages...)
+		got := protoFields(t, "", <-asked, messages...)
 		host := r.request("GET", "/", nil).Host
 		for _, want := range []string{
 			"1.1.1.1.2=127.0.0.1", "1.4.2.2=POST", "1.4.2.4=/ok?q=1", "1.4.2.5=" + host, "1.4.2.6=" + m.scheme(), "1.4.2.9=5", "1.4.2.11=hello",
@@ -295,7 +295,7 @@ func TestGRPCAuth(t *testing.T) {
 			t.Errorf("the server was told more than is allowed:\n%s", text)
 		}
 		send("/all")
-		if text := strings.Join(fields(t, "", <-asked, messages...), "\n"); !strings.Contains(text, "secret") || strings.Contains(text, "6.6.6.6") || strings.Contains(text, "hello") {
+		if text := strings.Join(protoFields(t, "", <-asked, messages...), "\n"); !strings.Contains(text, "secret") || strings.Contains(text, "6.6.6.6") || strings.Contains(text, "hello") {
 			t.Errorf("the server should be told every header and no body:\n%s", text)
 		}
 		for _, test := range []struct {
