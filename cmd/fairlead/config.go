@@ -42,6 +42,8 @@ type config struct {
 		// SessionKeyFile holds the key for the names of endpoints in sessions. All replicas need the same. Empty: the UID of each Service.
 		SessionKeyFile string `json:"sessionKeyFile"`
 	} `json:"balancing"`
+	// Health is for Services that say nothing of it themselves: the annotations of docs/health.md, without their prefix.
+	Health map[string]string `json:"health"`
 	Limits struct {
 		HeaderBytes       int             `json:"headerBytes"`
 		HeaderCount       int             `json:"headerCount"`
@@ -90,6 +92,9 @@ func readConfig(name string) (config, error) {
 		return c, fmt.Errorf("read config %s: %w", name, err)
 	}
 	if err := c.ACME.validate(); err != nil {
+		return c, fmt.Errorf("read config %s: %w", name, err)
+	}
+	if _, _, err := compile.ParseCare(c.Health); err != nil {
 		return c, fmt.Errorf("read config %s: %w", name, err)
 	}
 	if _, err := c.balancing(); err != nil {

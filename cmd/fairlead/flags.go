@@ -52,6 +52,9 @@ func (s *source) settings() (settings, error) {
 		HTTPPort: out.config.Ingress.HTTPPort, HTTPSPort: out.config.Ingress.HTTPSPort, RedirectHTTPS: out.config.Ingress.RedirectHTTPS,
 		AllowExternalName: out.config.AllowExternalName, PublishAddresses: out.config.PublishAddresses, ACME: out.config.ACME.compile(), Node: s.node, Zone: s.zone,
 	}
+	if out.compile.Care, out.compile.Retry, err = compile.ParseCare(out.config.Health); err != nil {
+		return out, err
+	}
 	if out.compile.Balancing, err = out.config.balancing(); err != nil {
 		return out, err
 	}

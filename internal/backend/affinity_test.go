@@ -23,7 +23,7 @@ func client(i int) netip.Addr {
 func visit(p *Pool, a *Attempt) *endpoint {
 	x := exchange{pool: p, attempt: a, req: &http.Request{URL: &url.URL{}}}
 	x.wish = p.wishFor(x.req, a, true)
-	e, _ := p.acquire(x.wish, nil)
+	e, _, _ := p.acquire(x.wish, nil)
 	x.stay(e)
 	e.release()
 	return e
@@ -71,7 +71,7 @@ func TestClientsStayAtTheirEndpoint(t *testing.T) {
 	p.failed(bad, p.set.now(), unreachable, io.EOF)
 	check("one is left out", func(i int) bool { return first[i] != bad })
 	settled := visit(p, from(client(0)))
-	p.answered(bad, p.set.now()+1)
+	p.answered(bad, p.set.now()+1, p.set.now()+1, 0, 200)
 	if e := visit(p, from(client(0))); e != settled {
 		t.Error("a client went back when its endpoint recovered")
 	}
@@ -187,7 +187,7 @@ func TestSessions(t *testing.T) {
 	if second == first || a.NewSession == "" || a.NewSession == token {
 		t.Errorf("at %s with a new session %q", second.address, a.NewSession)
 	}
-	p.answered(first, p.set.now()+1)
+	p.answered(first, p.set.now()+1, p.set.now()+1, 0, 200)
 	if e := visit(p, sessionOf(keep, a.NewSession)); e != second {
 		t.Errorf("after it recovered at %s, want %s", e.address, second.address)
 	}
@@ -354,7 +354,7 @@ func TestSlowStart(t *testing.T) {
 			// One that comes back begins anew.
 			e := p.endpoints["10.0.0.4:80"]
 			p.failed(e, p.set.now(), unreachable, io.EOF)
-			p.answered(e, p.set.now()+1)
+			p.answered(e, p.set.now()+1, p.set.now()+1, 0, 200)
 			if got := float64(picks(p, n)[e.address]) / n; got > 0.04 {
 				t.Errorf("after it recovered it got %.1f %%, want 2.4 %%", 100*got)
 			}
@@ -410,7 +410,7 @@ func TestFarIsBetterThanNowhere(t *testing.T) {
 		s.Update(map[route.PoolKey][]route.Endpoint{testKey: eps})
 		var tried []*endpoint
 		for range 3 {
-			e, _ := p.acquire(wish{key: 1}, tried)
+			e, _, _ := p.acquire(wish{key: 1}, tried)
 			if e == nil {
 				t.Fatalf("%s: nobody was left after %d", nameOf(policy), len(tried))
 			}
@@ -419,7 +419,7 @@ func TestFarIsBetterThanNowhere(t *testing.T) {
 		if tried[2].address != eps[2].Address {
 			t.Errorf("%s: the far one came before a near one", nameOf(policy))
 		}
-		if e, _ := p.acquire(wish{key: 1}, tried); e != nil {
+		if e, _, _ := p.acquire(wish{key: 1}, tried); e != nil {
 			t.Errorf("%s: %s was picked again", nameOf(policy), e.address)
 		}
 	}
@@ -433,7 +433,7 @@ func TestPickingAllocatesNothing(t *testing.T) {
 			_, p, _ := policyPool(t, policy, ones(n)...)
 			a := &Attempt{Client: client(1)}
 			if got := testing.AllocsPerRun(200, func() {
-				e, _ := p.acquire(p.wishFor(req, a, true), nil)
+				e, _, _ := p.acquire(p.wishFor(req, a, true), nil)
 				e.release()
 			}); got != 0 {
 				t.Errorf("%s with %d endpoints: %v allocations", nameOf(policy), n, got)
@@ -455,7 +455,7 @@ func TestPoliciesChangeUnderLoad(t *testing.T) {
 				a := &Attempt{Client: client(k % 100), Persistence: keep, Session: token}
 				x := exchange{pool: p, attempt: a, req: &http.Request{Host: fmt.Sprint(k), URL: &url.URL{Opaque: "/"}}}
 				x.wish = p.wishFor(x.req, a, true)
-				e, _ := p.acquire(x.wish, nil)
+				e, _, _ := p.acquire(x.wish, nil)
 				if e == nil {
 					t.Error("nobody was picked")
 					return
@@ -465,7 +465,7 @@ func TestPoliciesChangeUnderLoad(t *testing.T) {
 				if k%7 == 0 {
 					p.failed(e, p.set.now(), unreachable, io.EOF)
 				} else {
-					p.answered(e, p.set.now()+1)
+					p.answered(e, p.set.now()+1, p.set.now()+1, 0, 200)
 				}
 				if token = a.NewSession; k%3 == 0 {
 					token = ""

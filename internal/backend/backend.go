@@ -123,6 +123,7 @@ type Set struct {
 	mu     sync.Mutex // before Pool.mu, which is before endpoint.mu
 	pools  map[route.PoolKey]*Pool
 	closed bool
+	checks sync.WaitGroup // active checks
 }
 
 // New makes a Set without pools.
@@ -202,12 +203,18 @@ func (s *Set) Pool(key route.PoolKey) *Pool {
 
 // Close retires all pools and refuses further requests with NoEndpoints. Requests in flight finish; idle connections are closed at once.
 func (s *Set) Close() {
+	s.close()
+	s.checks.Wait()
+}
+
+func (s *Set) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	for _, p := range s.pools {
 		p.dissolve()
 		p.list.Store(emptyList())
+		p.queue.all()
 	}
 	clear(s.pools)
 }

@@ -29,7 +29,7 @@ func BenchmarkPick(b *testing.B) {
 							w := wish{safe: true, key: g}
 							for range b.N / goroutines {
 								w.key = mix(w.key)
-								e, _ := p.acquire(w, nil)
+								e, _, _ := p.acquire(w, nil)
 								e.release()
 							}
 						})
@@ -92,7 +92,7 @@ func BenchmarkPickWithEjected(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		e, _ := p.acquire(wish{safe: true}, nil)
+		e, _, _ := p.acquire(wish{safe: true}, nil)
 		e.release()
 	}
 }
@@ -123,7 +123,7 @@ func BenchmarkEject(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.failed(e, p.set.now(), unreachable, io.EOF)
-		p.answered(e, p.set.now()+1)
+		p.answered(e, p.set.now()+1, p.set.now()+1, 0, 200)
 	}
 }
 

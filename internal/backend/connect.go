@@ -36,7 +36,11 @@ func (c *Connection) Close() error {
 func (c *Connection) Gone() bool { return c.at.gone.Load() }
 
 // Answered notes that the endpoint has sent something. For TCP nobody need say so.
-func (c *Connection) Answered() { c.at.pool.answered(c.at, c.start) }
+func (c *Connection) Answered() {
+	if c.at.ailing.Load() {
+		c.at.pool.proved(c.at, c.start, proof{answered: true})
+	}
+}
 
 // Refused notes that nobody receives what is sent to the endpoint, which is then left out for a while. That a connection of TCP was refused is known already.
 func (c *Connection) Refused(err error) { c.at.pool.failed(c.at, c.start, unreachable, err) }
@@ -45,15 +49,18 @@ func (c *Connection) Refused(err error) { c.at.pool.failed(c.at, c.start, unreac
 // Options.ConnectTimeout allow. client is the address of whom the connection is for, for pools that keep clients at an endpoint by it; the zero Addr is unknown.
 //
 // The protocol of the pool does not matter: nothing is sent, not even the beginning of a TLS handshake. The error is always an *Error, with the reason NoEndpoints,
-// BackendConnectFailed, or what the end of ctx means.
+// EndpointsBusy, BackendConnectFailed, or what the end of ctx means.
 func (p *Pool) Dial(ctx context.Context, client netip.Addr) (*Connection, error) {
 	start := p.set.now()
 	w := p.connectionWish(client)
 	var tried []*endpoint
 	var last *Error
 	for {
-		e, trial := p.acquire(w, tried)
+		e, trial, busy := p.acquire(w, tried)
 		if e == nil {
+			if busy {
+				last = &Error{Reason: route.EndpointsBusy, Err: errAllBusy}
+			}
 			break
 		}
 		c, err := e.connect(ctx)

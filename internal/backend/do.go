@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -20,7 +21,7 @@ type Attempt struct {
 	// Interrupt, if not nil, is called when TryTimeout has ended a try before the request's body was at its end. It must make a Read of the body that is under
 	// way return, and may end the request's context; there is no other try after that.
 	Interrupt func()
-	// Retry says when the request is sent again beyond what Do does of its own accord. Nil is never.
+	// Retry says when the request is sent again beyond what Do does of its own accord. Nil leaves it to the pool.
 	Retry *route.Retry
 	// Informational, if not nil, is given each 1xx response (except 101) as it arrives: one after the other, from another goroutine, but never after Do has
 	// returned. An error from it ends the request. The header is the callee's. It costs less than httptrace, and a slow client that it waits for does not stop
@@ -63,20 +64,25 @@ func (p *Pool) Do(req *http.Request, a *Attempt) (*http.Response, error) {
 		return nil, x.giveUp(&Error{Reason: route.BackendConnectFailed, Err: why})
 	}
 	x.safe = x.body == nil && isSafe(req)
+	x.policy = cmp.Or(a.Retry, p.retry.Load())
 	x.wish = p.wishFor(req, a, x.safe)
 	for {
-		e, trial := x.acquire()
+		e, trial, err := x.find()
 		if e == nil {
-			return nil, x.giveUp(x.last)
+			return nil, x.giveUp(cmp.Or(err, x.last))
 		}
 		t := newTry(&x, e)
-		res, err := x.try(t, trial)
+		var res *http.Response
+		res, err = x.try(t, trial)
 		switch {
 		case err != nil && x.again(err):
 			t.discard(res)
 			if !x.wait() {
 				return nil, x.giveUp(x.last)
 			}
+		case x.broke:
+			t.discard(res)
+			return nil, x.giveUp(&Error{Reason: route.RetryBudget, Endpoint: e.address, Err: errBroke})
 		case res == nil:
 			return nil, x.giveUp(err)
 		default:
@@ -94,13 +100,15 @@ type exchange struct {
 	attempt *Attempt
 	start   time.Duration
 	body    *source
-	safe    bool // may be sent twice, whatever the policy
+	safe    bool         // may be sent twice, whatever the policy
+	policy  *route.Retry // nil if there is none
 	wish    wish
 	tried   []*endpoint   // to no avail
 	last    *Error        // of them
 	resent  bool          // was sent again after it had been sent
 	repeats int           // how often the policy had it sent again
 	pause   time.Duration // before the next try
+	broke   bool          // the budget does not allow another, and says that this is the end
 }
 
 // giveUp ends the exchange with the error of the last try, if there was one.
@@ -139,10 +147,12 @@ func (x *exchange) try(t *try, trial bool) (*http.Response, *Error) {
 	}
 	now := x.pool.set.now()
 	x.attempt.FirstByte = now - x.start
+	took := time.Duration(0)
 	if wrote := t.wrote.Load(); wrote != 0 { // else the client was slower than the endpoint
-		e.observe(now, now-time.Duration(wrote))
+		took = now - time.Duration(wrote)
+		e.observe(now, took)
 	}
-	x.pool.answered(e, t.start)
+	x.pool.answered(e, t.start, now, took, res.StatusCode)
 	if err := x.refused(e, res); err != nil {
 		return res, err
 	}
@@ -163,6 +173,15 @@ func (x *exchange) stay(e *endpoint) {
 	}
 }
 
+// keptWaiting reports whether the endpoint had the whole time of the request and did not answer in it.
+func (x *exchange) keptWaiting(t *try) bool {
+	if x.attempt.Tries > 1 || t.wrote.Load() == 0 {
+		return false
+	}
+	r := reasonOf(x.req.Context())
+	return x.req.Context().Err() != nil && (r == route.RequestTimeout || r == route.BackendTimeout)
+}
+
 // failure says why a try has failed, holds it against the endpoint if that is to blame, and lets go of it.
 func (x *exchange) failure(t *try, trial bool, err error) *Error {
 	defer t.finish()
@@ -174,6 +193,9 @@ func (x *exchange) failure(t *try, trial bool, err error) *Error {
 		x.pool.failed(t.endpoint, t.start, unreachable, f.Err)
 	case f.Reason == route.BackendReset && !f.stale:
 		x.pool.failed(t.endpoint, t.start, resetting, f.Err)
+		x.pool.bad(t.endpoint, t.start, x.pool.set.now(), f.Err)
+	case f.retry == late, f.Reason == route.BackendProtocol, x.keptWaiting(t):
+		x.pool.bad(t.endpoint, t.start, x.pool.set.now(), f.Err)
 	}
 	if trial {
 		x.pool.tryAgain(t.endpoint)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -36,6 +37,8 @@ type endpoint struct {
 	latencyAt atomic.Int64
 
 	inFlight atomic.Int64
+	tally    tally
+	leftOut  atomic.Bool // health.out
 	gone     atomic.Bool // no new requests; connections are closed when nothing is in flight
 	ailing   atomic.Bool // health is not the zero health
 
@@ -70,22 +73,45 @@ func (e *endpoint) describe(info route.Endpoint) {
 // weight is the endpoint's share beside the others of its pool. The caller holds pool.mu.
 func (e *endpoint) weight() int { return int(max(e.info.Weight, 1)) }
 
-// enter counts a request as in flight. It is false for an endpoint that has gone.
-func (e *endpoint) enter() bool {
-	e.inFlight.Add(1)
+// entrance is what came of asking an endpoint to take a request.
+type entrance uint8
+
+const (
+	entered entrance = iota
+	isFull           // it has as many as it may
+	hasGone          // it has left its pool
+)
+
+// enter counts a request as in flight, unless there are most already; 0 is no limit.
+func (e *endpoint) enter(most int64) entrance {
+	if most <= 0 {
+		e.inFlight.Add(1)
+	} else {
+		for {
+			n := e.inFlight.Load()
+			if n >= most {
+				return isFull
+			}
+			if e.inFlight.CompareAndSwap(n, n+1) {
+				break
+			}
+		}
+	}
 	e.pool.traffic.begin(e.hash)
 	// Either this sees that the endpoint has gone, or leave sees the request.
 	if !e.gone.Load() {
-		return true
+		return entered
 	}
 	e.release()
-	return false
+	return hasGone
 }
 
 // release ends what enter began.
 func (e *endpoint) release() {
 	e.pool.traffic.end(e.hash)
-	if e.inFlight.Add(-1) > 0 {
+	left := e.inFlight.Add(-1)
+	e.pool.queue.next()
+	if left > 0 {
 		return
 	}
 	switch {
@@ -219,6 +245,10 @@ type conn struct {
 	net.Conn
 	endpoint *endpoint
 	took     time.Duration // to connect
+	made     time.Duration // when it was
+	wear     float64       // times the lifetime that the pool allows: not all connections should end at once
+	uses     atomic.Int64  // requests that it has carried
+	renewed  atomic.Bool   // other requests go over others
 	// exclusive says that it carries one request at a time: HTTP/1.1.
 	exclusive bool
 	receiver  *receiver
@@ -266,6 +296,28 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// worn reports whether a connection has carried as many requests as it may or is as old as it may become.
+func (e *endpoint) worn(c *conn) bool {
+	l := &e.pool.list.Load().care.Limits
+	if l.Uses > 0 && c.uses.Load() > int64(l.Uses) {
+		return true
+	}
+	return l.Lifetime > 0 && e.pool.set.now()-c.made > time.Duration(float64(l.Lifetime)*c.wear)
+}
+
+// renew has further requests use new connections, in place of a worn one and those that were made by the same transport. Those that there are finish what they carry, and are closed when they have been idle.
+func (e *endpoint) renew(worn *conn) {
+	if worn.renewed.Swap(true) {
+		return
+	}
+	e.mu.Lock()
+	old := e.main.Swap(nil)
+	e.mu.Unlock()
+	if old != nil {
+		old.CloseIdleConnections()
+	}
+}
+
 // CloseWrite tells the endpoint that nothing more will come, while the other direction goes on.
 func (c *conn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
@@ -308,7 +360,7 @@ func (e *endpoint) dial(ctx context.Context) (*conn, error) {
 
 // track makes the endpoint know of a new connection.
 func (e *endpoint) track(raw net.Conn) (*conn, error) {
-	c := &conn{Conn: raw, endpoint: e, receiver: newReceiver(raw)}
+	c := &conn{Conn: raw, endpoint: e, receiver: newReceiver(raw), made: e.pool.set.now(), wear: 0.9 + 0.2*rand.Float64()} // #nosec G404 -- spreads the ends
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.gone.Load() && e.inFlight.Load() == 0 {

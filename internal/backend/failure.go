@@ -58,6 +58,7 @@ var (
 	errHeaderTimeout     = errors.New("no response in time")
 	errTryTimeout        = errors.New("no more time for this try")
 	errManyInformational = errors.New("too many 1xx responses")
+	errBroke             = errors.New("as many requests of the pool were sent again as its budget allows")
 	errTryOver           = errors.New("the request is over")
 )
 
@@ -143,6 +144,8 @@ func backendFailure(t *try, err error) *Error {
 	)
 	f := &Error{Reason: route.BackendProtocol, Err: err}
 	switch {
+	case isLocal(err) && !t.got:
+		f.Reason, f.retry = route.Overloaded, unsent // this machine has run out of something
 	case errors.As(err, &connect), !t.got && isBroken(err), isNotEstablished(err):
 		f.Reason, f.retry = route.BackendConnectFailed, unsent
 	case errors.As(err, &inform):

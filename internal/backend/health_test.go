@@ -29,6 +29,13 @@ type network struct {
 
 func (n *network) set(address string, h http.Handler) { n.mu.Lock(); n.up[address] = h; n.mu.Unlock() }
 
+// dialed is how many connections to an address were made, or refused.
+func (n *network) dialed(address string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dials[address]
+}
+
 func (n *network) down(address string) { n.mu.Lock(); delete(n.up, address); n.mu.Unlock() }
 
 func (n *network) dial(_ context.Context, ep route.Endpoint) (net.Conn, error) {
@@ -46,7 +53,10 @@ func (n *network) dial(_ context.Context, ep route.Endpoint) (net.Conn, error) {
 			_ = far.Close()
 			return
 		}
-		_ = (&http.Server{Handler: h}).Serve(&oneConn{c: far, done: make(chan struct{})})
+		srv := &http.Server{Handler: h, Protocols: new(http.Protocols)}
+		srv.Protocols.SetHTTP1(true)
+		srv.Protocols.SetUnencryptedHTTP2(true)
+		_ = srv.Serve(&oneConn{c: far, done: make(chan struct{})})
 	})
 	return near, nil
 }
@@ -383,7 +393,7 @@ func TestRetriesAreBudgeted(t *testing.T) {
 	b := budget{saved: firstSaved, requests: 1 << 40}
 	take := func(now time.Duration, requests uint64, tries int) (n int) {
 		for range tries {
-			if b.take(now, 1<<40+requests, 20) {
+			if b.take(now, 1<<40+requests, 20, route.Budget{}) {
 				n++
 			}
 		}
@@ -401,7 +411,7 @@ func TestRetriesAreBudgeted(t *testing.T) {
 	if n := take(time.Hour, 1_000_000, 5000); n != maxSaved {
 		t.Errorf("after a long time %d, want %d", n, maxSaved)
 	}
-	if b.take(time.Hour, 1<<41, -1) {
+	if b.take(time.Hour, 1<<41, -1, route.Budget{}) {
 		t.Error("0 percent allow a retry")
 	}
 }
@@ -475,7 +485,7 @@ func TestLocalShortageEjectsNobody(t *testing.T) {
 		s.dial = func(context.Context, route.Endpoint) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: shortage}
 		}
-		if r := do(p, newRequest(t, "GET", "a", "")); r.reason() != route.BackendConnectFailed || r.Tries != 2 || !errors.Is(r.err, shortage) {
+		if r := do(p, newRequest(t, "GET", "a", "")); r.reason() != route.Overloaded || r.Tries != 2 || !errors.Is(r.err, shortage) {
 			t.Errorf("%+v", r)
 		}
 		for _, st := range s.Status()[0].Endpoints {

@@ -19,6 +19,7 @@ type list struct {
 	offset uint64
 
 	policy route.Policy
+	care   route.Care
 	hasher hasher
 	next   picker // the algorithm of the policy
 	names  func() map[name]*endpoint
@@ -35,17 +36,31 @@ func emptyList() *list {
 const maxTurns = 1 << 14
 
 // newList makes a list of all endpoints, which are sorted by hash. The caller holds the pool's mu.
-func newList(all []*endpoint) *list {
+func newList(all []*endpoint, o *route.Outlier) *list {
 	l := &list{all: all, near: nearest(all)}
 	l.out = only(all, func(e *endpoint) bool { return e.out })
 	l.in = l.near
 	if len(l.out) > 0 {
-		if l.in = only(l.near, func(e *endpoint) bool { return !e.out }); len(l.in) == 0 {
-			l.in = l.near
-		}
+		l.in = inUse(l.near, panicLimit(o))
 	}
 	l.turns = cycle(l.in)
 	return l
+}
+
+// inUse returns the endpoints that are not left out. If they are less than limit percent of those that can be reached, the pool panics: the ones that fail are used as well, because
+// the others would break down under what they had to do. If none can be reached all are. The caller holds the pool's mu.
+func inUse(near []*endpoint, limit int) []*endpoint {
+	healthy := only(near, func(e *endpoint) bool { return !e.out })
+	reachable := only(near, func(e *endpoint) bool { return !e.out || e.sick || e.why != unreachable })
+	switch {
+	case len(reachable) == 0:
+		return near
+	case len(healthy) == 0 && limit > 0, 100*len(healthy) < limit*len(reachable):
+		return reachable
+	case len(healthy) == 0:
+		return near
+	}
+	return healthy
 }
 
 // only returns the endpoints for which ok is true, in a new slice.

@@ -224,7 +224,7 @@ func infos(es []*endpoint) (out []route.Endpoint) {
 func TestPickAllocatesNothing(t *testing.T) {
 	p := poolOfMany(t, 5)
 	if n := testing.AllocsPerRun(1000, func() {
-		e, _ := p.acquire(wish{safe: true}, nil)
+		e, _, _ := p.acquire(wish{safe: true}, nil)
 		e.release()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -29,12 +29,16 @@ type Pool struct {
 	warmDue atomic.Int64 // when the warmth of endpoints is next to be brought up to date, in time of Set.now; 0 is never
 	clients clients      // where clients were last, for affinity by address
 
-	budget budget
+	budget    budget
+	queue     queue
+	judgement atomic.Int64 // when outliers are next looked for, in time of Set.now
 
 	mu        sync.Mutex // held by whoever changes the endpoints or their health
 	protocol  route.Protocol
 	verify    *verification
 	policy    route.Policy
+	care      route.Care
+	retry     atomic.Pointer[route.Retry] // for rules that say nothing
 	secret    string
 	places    *maglev
 	endpoints map[string]*endpoint
@@ -45,9 +49,10 @@ const never = time.Duration(math.MaxInt64)
 
 func newPool(s *Set, from *route.Pool) *Pool {
 	p := &Pool{
-		set: s, key: from.Key, protocol: from.Protocol, verify: newVerification(from.TLS), policy: from.Policy, secret: from.Secret,
+		set: s, key: from.Key, protocol: from.Protocol, verify: newVerification(from.TLS), policy: from.Policy, care: from.Care, secret: from.Secret,
 		endpoints: map[string]*endpoint{},
 	}
+	p.retry.Store(from.Retry)
 	p.keys.Store(p.newKeys())
 	p.cursor.Store(rand.Uint64() >> 1) // #nosec G404 -- replicas begin at different places; nobody gains from guessing which
 	p.budget = budget{saved: firstSaved, at: s.now()}
@@ -99,6 +104,7 @@ func (p *Pool) replace(all []*endpoint) {
 	p.rebuild(all)
 	for _, e := range old.all {
 		if p.endpoints[e.address] != e {
+			e.stopChecks()
 			e.leave()
 		}
 	}
@@ -106,9 +112,10 @@ func (p *Pool) replace(all []*endpoint) {
 
 // rebuild publishes a new list, after a change of the endpoints or of their health. The caller holds p.mu.
 func (p *Pool) rebuild(all []*endpoint) {
-	l := newList(all)
+	p.watchOver(all)
+	l := newList(all, &p.care.Outlier)
 	l.follow(p.list.Load(), p.cursor.Load())
-	l.policy, l.hasher, l.next = p.policy, p.keys.Load().hasher, p.newPicker(l)
+	l.policy, l.care, l.hasher, l.next = p.policy, p.care, p.keys.Load().hasher, p.newPicker(l)
 	l.names = sync.OnceValue(func() map[name]*endpoint { return p.names(l.all) })
 	for _, e := range all {
 		aside := e.out && len(l.out) < len(all)
@@ -119,6 +126,7 @@ func (p *Pool) rebuild(all []*endpoint) {
 	l.refused = p.verify.refusal()
 	p.list.Store(l)
 	p.schedule(l)
+	p.queue.all()
 	if hook := p.set.opt.Hooks.Endpoints; hook != nil {
 		hook(p.key, len(l.all), len(l.all)-len(l.out))
 	}
@@ -137,16 +145,17 @@ func (p *Pool) retire() {
 // revive makes a retired pool an ordinary one again and sees to what the table says of it.
 func (p *Pool) revive(want *route.Pool) {
 	p.retired.Store(false)
+	p.retry.Store(want.Retry)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.protocol == want.Protocol && p.secret == want.Secret && p.verify.is(want.TLS) {
-		if p.policy != want.Policy {
-			p.policy = want.Policy
+		if p.policy != want.Policy || p.care != want.Care {
+			p.policy, p.care = want.Policy, want.Care
 			p.rebuild(p.list.Load().all)
 		}
 		return
 	}
-	p.protocol, p.policy, p.secret, p.verify = want.Protocol, want.Policy, want.Secret, newVerification(want.TLS)
+	p.protocol, p.policy, p.care, p.secret, p.verify = want.Protocol, want.Policy, want.Care, want.Secret, newVerification(want.TLS)
 	p.keys.Store(p.newKeys())
 	all := slices.Clone(p.list.Load().all)
 	for i, e := range all {
@@ -161,6 +170,7 @@ func (p *Pool) dissolve() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.list.Load().all {
+		e.stopChecks()
 		e.leave()
 	}
 }
@@ -194,18 +204,28 @@ func (p *Pool) wishFor(req *http.Request, a *Attempt, safe bool) wish {
 	return w
 }
 
-// acquire picks an endpoint that the request has not tried yet and counts the request as in flight there; nil if there is none. Every endpoint that it returns
-// must be released.
-func (p *Pool) acquire(w wish, tried []*endpoint) (e *endpoint, trial bool) {
+// acquire picks an endpoint that the request has not tried yet and counts the request as in flight there; nil if there is none. busy says that some were passed over because
+// they have as many requests as they may. Every endpoint that it returns must be released.
+func (p *Pool) acquire(w wish, tried []*endpoint) (e *endpoint, trial, busy bool) {
 	for {
 		l := p.list.Load()
 		e, trial = p.pick(l, w, tried)
-		if e == nil || e.enter() {
-			return e, trial
+		if e == nil || busy && e.aside.Load() { // what is too much for the others is no reason to ask one that fails
+			return nil, false, busy
+		}
+		switch e.enter(e.room(&l.care.Limits)) {
+		case entered:
+			return e, trial, busy
+		case isFull:
+			if trial {
+				p.tryAgain(e)
+			}
+			busy, tried = true, append(slices.Clip(tried), e)
+			continue
 		}
 		w.prefer = nil
 		if p.list.Load() == l {
-			return e.lastOnce(), false
+			return e.lastOnce(), false, busy
 		}
 	}
 }

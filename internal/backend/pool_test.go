@@ -157,16 +157,16 @@ func TestEndpointGoesWhileItIsPicked(t *testing.T) {
 	s, p := newPoolOf(t, Options{}, route.HTTP, "127.0.0.1:1")
 	e := p.endpoints["127.0.0.1:1"]
 	e.leave()
-	if e.enter() || e.inFlight.Load() != 0 {
+	if e.enter(0) == entered || e.inFlight.Load() != 0 {
 		t.Errorf("entered an endpoint that has gone; %d in flight", e.inFlight.Load())
 	}
-	got, _ := p.acquire(wish{}, nil)
+	got, _, _ := p.acquire(wish{}, nil)
 	if got == nil || got == e || got.address != e.address || got.inFlight.Load() != 1 || !got.gone.Load() {
 		t.Errorf("%+v", got)
 	}
 	got.release()
 	setEndpoints(s, "127.0.0.1:2")
-	if got, _ := p.acquire(wish{}, nil); got.address != "127.0.0.1:2" {
+	if got, _, _ := p.acquire(wish{}, nil); got.address != "127.0.0.1:2" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -363,10 +363,10 @@ func TestStatusAsJSON(t *testing.T) {
 		b, _ := clock.now().Add(d - time.Second).MarshalText()
 		return string(b)
 	}
-	want := `{"key":"shop/web:80","protocol":"h2c","endpoints":[` +
-		`{"address":"10.0.0.1:80","healthy":false,"why":"no connection could be made","retryAt":"` + at(2*time.Second) + `","inFlight":0,"connections":0,"failures":1,` +
+	want := `{"key":"shop/web:80","protocol":"h2c","algorithm":"round-robin","endpoints":[` +
+		`{"address":"10.0.0.1:80","healthy":false,"why":"no connection could be made","retryAt":"` + at(2*time.Second) + `","weight":1,"inFlight":0,"connections":0,"answers":0,"bad":0,"failures":1,"ejections":1,` +
 		`"lastError":"connect to 10.0.0.1:80: EOF","lastErrorAt":"` + at(time.Second) + `"},` +
-		`{"address":"10.0.0.2:80","healthy":true,"inFlight":0,"connections":0,"failures":0,"terminating":true}]}`
+		`{"address":"10.0.0.2:80","healthy":true,"weight":1,"inFlight":0,"connections":0,"answers":0,"bad":0,"failures":0,"ejections":0,"terminating":true}]}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -76,7 +76,7 @@ func (x *exchange) mayGoElsewhere(err *Error) bool {
 // mayResend decides about a request that may have been received but was not answered, where the policy has no say.
 func (x *exchange) mayResend(err *Error) bool {
 	opt := &x.pool.set.opt
-	if err.retry != broken || !x.safe || x.resent || x.attempt.Retry != nil && !err.stale {
+	if err.retry != broken || !x.safe || x.resent || x.policy != nil && !err.stale {
 		return false
 	}
 	return x.attempt.Tries < opt.MaxTries && x.hasOther(err) && x.withinBudget()
@@ -84,7 +84,7 @@ func (x *exchange) mayResend(err *Error) bool {
 
 // mayRepeat decides by the policy. Unlike the other two it may choose an endpoint again, if there is no other.
 func (x *exchange) mayRepeat(err *Error) bool {
-	p := x.attempt.Retry
+	p := x.policy
 	if p == nil || x.repeats >= p.Attempts {
 		return false
 	}
@@ -101,12 +101,15 @@ func (x *exchange) mayRepeat(err *Error) bool {
 }
 
 func (x *exchange) withinBudget() bool {
-	return x.pool.budget.take(x.pool.set.now(), x.pool.traffic.begun(), x.pool.set.opt.RetryPercent)
+	terms := x.pool.list.Load().care.Budget
+	ok := x.pool.budget.take(x.pool.set.now(), x.pool.traffic.begun(), x.pool.set.opt.RetryPercent, terms)
+	x.broke = !ok && terms.Strict
+	return ok
 }
 
 // backoff is how long to wait before the next try.
 func (x *exchange) backoff() time.Duration {
-	base := x.attempt.Retry.Backoff
+	base := x.policy.Backoff
 	if base <= 0 {
 		base = defaultPause
 	}
@@ -132,10 +135,10 @@ func (x *exchange) wait() bool {
 }
 
 // acquire picks the next endpoint. When all were tried and the policy wants another try, the one that it was not tried on last is next.
-func (x *exchange) acquire() (e *endpoint, trial bool) {
-	e, trial = x.pool.acquire(x.wish, x.tried)
-	if e != nil || x.repeats == 0 || len(x.tried) == 0 {
-		return e, trial
+func (x *exchange) acquire() (e *endpoint, trial, busy bool) {
+	e, trial, busy = x.pool.acquire(x.wish, x.tried)
+	if e != nil || busy || x.repeats == 0 || len(x.tried) == 0 {
+		return e, trial, busy
 	}
 	x.tried = slices.Clone(x.tried[len(x.tried)-1:])
 	if len(x.pool.list.Load().all) < 2 {
@@ -151,7 +154,7 @@ func (e statusError) Error() string { return fmt.Sprintf("it answered %d", int(e
 
 // refused returns why the policy wants the request sent again after a response; nil if it does not. The response is still whole.
 func (x *exchange) refused(e *endpoint, res *http.Response) *Error {
-	if !x.attempt.Retry.Covers(res.StatusCode) {
+	if !x.policy.Covers(res.StatusCode) {
 		return nil
 	}
 	return &Error{Reason: route.BackendProtocol, Endpoint: e.address, Err: statusError(res.StatusCode), endpoint: e, retry: answered}

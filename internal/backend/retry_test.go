@@ -188,8 +188,8 @@ func TestResponsesPassedOver(t *testing.T) {
 		n.set("a:1", &script{words: []string{"503", "503", "200"}})
 		a := &Attempt{Retry: &route.Retry{Attempts: 2, Codes: []int{503}}}
 		res, err := p.Do(newRequest(t, "GET", "a", ""), a)
-		if err != nil || res.StatusCode != 200 || !a.Reused || n.dials["a:1"] != 1 {
-			t.Errorf("%v, %v: %d connections for %d tries", res, err, n.dials["a:1"], a.Tries)
+		if err != nil || res.StatusCode != 200 || !a.Reused || n.dialed("a:1") != 1 {
+			t.Errorf("%v, %v: %d connections for %d tries", res, err, n.dialed("a:1"), a.Tries)
 		}
 		_ = res.Body.Close()
 

@@ -122,7 +122,7 @@ func simulate(tb testing.TB, w workload) *outcome {
 			heap.Push(&queue, event{at: now + time.Duration(rng.ExpFloat64()*gap)})
 		}
 		p := pools[rng.IntN(len(pools))]
-		chosen, _ := p.acquire(wish{key: mix(rng.Uint64N(10000))}, nil)
+		chosen, _, _ := p.acquire(wish{key: mix(rng.Uint64N(10000))}, nil)
 		i := index[chosen.address]
 		took := time.Duration(rng.ExpFloat64() * float64(service))
 		if i == 0 && w.slow > 0 {
@@ -218,7 +218,7 @@ func picks(p *Pool, n int) map[string]int {
 	got := map[string]int{}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range n {
-		e, _ := p.acquire(wish{key: rng.Uint64()}, nil)
+		e, _, _ := p.acquire(wish{key: rng.Uint64()}, nil)
 		got[e.address]++
 		e.release()
 	}
@@ -322,13 +322,13 @@ func TestNeverQueue(t *testing.T) {
 	_, p, _ := policyPool(t, route.Policy{Algorithm: route.NeverQueue}, 1, 1, 100)
 	seen := map[*endpoint]bool{}
 	for range 3 {
-		e, _ := p.acquire(wish{}, nil)
+		e, _, _ := p.acquire(wish{}, nil)
 		seen[e] = true
 	}
 	if len(seen) != 3 {
 		t.Errorf("three requests went to %d endpoints", len(seen))
 	}
-	if e, _ := p.acquire(wish{}, nil); e.share.Load() != 100 {
+	if e, _, _ := p.acquire(wish{}, nil); e.share.Load() != 100 {
 		t.Errorf("a fourth went to the endpoint of weight %d, want that of 100", e.share.Load())
 	}
 }
@@ -354,9 +354,9 @@ func TestLeastOfALargePool(t *testing.T) {
 func movement(a, b *Pool, had, has string) (moved, needless float64) {
 	const keys = 50000
 	for k := range uint64(keys) {
-		x, _ := a.acquire(wish{key: mix(k)}, nil)
+		x, _, _ := a.acquire(wish{key: mix(k)}, nil)
 		x.release()
-		y, _ := b.acquire(wish{key: mix(k)}, nil)
+		y, _, _ := b.acquire(wish{key: mix(k)}, nil)
 		y.release()
 		if x.address == y.address {
 			continue
@@ -398,14 +398,14 @@ func TestKeysOfAnEndpointThatIsLeftOut(t *testing.T) {
 		_, p, _ := policyPool(t, policy, ones(10)...)
 		before := make([]*endpoint, keys)
 		for k := range before {
-			before[k], _ = p.acquire(wish{key: mix(uint64(k))}, nil)
+			before[k], _, _ = p.acquire(wish{key: mix(uint64(k))}, nil)
 			before[k].release()
 		}
 		bad := p.list.Load().all[3]
 		p.failed(bad, p.set.now(), unreachable, os.ErrClosed)
 		heirs := map[*endpoint]int{}
 		for k, was := range before {
-			e, _ := p.acquire(wish{key: mix(uint64(k))}, nil)
+			e, _, _ := p.acquire(wish{key: mix(uint64(k))}, nil)
 			e.release()
 			switch {
 			case was == bad && e == bad:
@@ -455,8 +455,8 @@ func TestBoundedLoads(t *testing.T) {
 			}
 		}
 	}
-	first, _ := p.acquire(wish{key: 1}, nil)
-	if again, _ := p.acquire(wish{key: 1}, nil); again == nil || first == nil {
+	first, _, _ := p.acquire(wish{key: 1}, nil)
+	if again, _, _ := p.acquire(wish{key: 1}, nil); again == nil || first == nil {
 		t.Error("nobody takes a request")
 	}
 }

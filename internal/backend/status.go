@@ -3,7 +3,9 @@ package backend
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairlead-io/fairlead/internal/route"
@@ -13,6 +15,10 @@ import (
 type PoolStatus struct {
 	Key       route.PoolKey    `json:"key"`
 	Protocol  route.Protocol   `json:"protocol"`
+	Algorithm route.Algorithm  `json:"algorithm"`
+	Policy    string           `json:"policy,omitempty"`  // as in the text of a table, without the algorithm
+	Pending   int              `json:"pending,omitempty"` // requests that wait for an endpoint
+	Panic     bool             `json:"panic,omitempty"`   // endpoints that are left out are used all the same, because too few are not
 	Retired   bool             `json:"retired,omitempty"` // no table names it any more, but it has requests in flight
 	Endpoints []EndpointStatus `json:"endpoints"`
 }
@@ -23,9 +29,18 @@ type EndpointStatus struct {
 	Healthy     bool      `json:"healthy"`          // not left out for failing
 	Why         string    `json:"why,omitempty"`    // it is left out
 	RetryAt     time.Time `json:"retryAt,omitzero"` // when it may be tried again
-	InFlight    int       `json:"inFlight"`         // requests
-	Connections int       `json:"connections"`      // in use or idle
-	Failures    int       `json:"failures"`         // since it last answered
+	Check       string    `json:"check,omitempty"`  // what the active check says: "passes", or why not
+	Weight      int       `json:"weight"`           // beside the others of its pool
+	Warmth      int       `json:"warmth,omitempty"` // percent of its share that slow start lets it have
+	Zone        string    `json:"zone,omitempty"`
+	Far         bool      `json:"far,omitempty"`       // others are preferred for being near
+	InFlight    int       `json:"inFlight"`            // requests
+	Connections int       `json:"connections"`         // in use or idle
+	LatencyMS   float64   `json:"latencyMs,omitempty"` // what it is expected to take to begin a response
+	Answers     int       `json:"answers"`             // in the last 5 to 10 s
+	Bad         int       `json:"bad"`                 // of them: errors, and requests that it did not answer
+	Failures    int       `json:"failures"`            // since it last answered
+	Ejections   int       `json:"ejections"`           // how often it was left out, ever
 	LastError   string    `json:"lastError,omitempty"`
 	LastErrorAt time.Time `json:"lastErrorAt,omitzero"`
 	Terminating bool      `json:"terminating,omitempty"`
@@ -46,8 +61,15 @@ func (s *Set) Status() []PoolStatus {
 func (p *Pool) status() PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := p.list.Load().all
-	st := PoolStatus{Key: p.key, Protocol: p.protocol, Retired: p.retired.Load(), Endpoints: make([]EndpointStatus, len(all))}
+	l := p.list.Load()
+	all := l.all
+	policy := p.policy
+	policy.Algorithm = ""
+	st := PoolStatus{
+		Key: p.key, Protocol: p.protocol, Algorithm: cmp.Or(p.policy.Algorithm, route.RoundRobin), Pending: int(p.queue.n.Load()), Retired: p.retired.Load(),
+		Policy: strings.TrimSpace(policy.String() + " " + p.care.String()), Endpoints: make([]EndpointStatus, len(all)),
+		Panic: slices.ContainsFunc(l.in, func(e *endpoint) bool { return e.out }),
+	}
 	for i, e := range all {
 		st.Endpoints[i] = e.status()
 	}
@@ -57,11 +79,22 @@ func (p *Pool) status() PoolStatus {
 
 // status is how the endpoint is. The caller holds pool.mu.
 func (e *endpoint) status() EndpointStatus {
+	now := e.pool.set.now()
+	a := e.tally.sum(now)
 	st := EndpointStatus{
 		Address:     e.address,
 		Healthy:     !e.out,
+		Check:       e.checkText(),
+		Weight:      e.weight(),
+		Warmth:      int(e.warmth.Load()),
+		Zone:        e.info.Zone,
+		Far:         e.far.Load(),
 		InFlight:    int(e.inFlight.Load()),
+		LatencyMS:   math.Round(e.expectedLatency(now)/1e4) / 100,
+		Answers:     a.all(),
+		Bad:         a.bad,
 		Failures:    max(e.fails, e.resets),
+		Ejections:   e.ejections,
 		LastErrorAt: e.lastAt,
 		Terminating: e.info.Terminating,
 	}
@@ -71,9 +104,22 @@ func (e *endpoint) status() EndpointStatus {
 	if e.lastErr != nil {
 		st.LastError = e.lastErr.Error()
 	}
-	if e.out {
-		st.Why = e.why.String()
-		st.RetryAt = e.pool.set.epoch.Add(e.retry)
+	switch {
+	case e.sick:
+		st.Why = "the active check fails"
+	case e.ejected:
+		st.Why, st.RetryAt = e.why.String(), e.pool.set.epoch.Add(e.retry)
 	}
 	return st
+}
+
+// checkText is what the active check last said; "" if there is none. The caller holds pool.mu.
+func (e *endpoint) checkText() string {
+	switch {
+	case e.pool.care.Check.Kind == "" || !e.checked:
+		return ""
+	case e.checkErr != nil:
+		return e.checkErr.Error()
+	}
+	return "passes"
 }

@@ -157,9 +157,13 @@ func (t *try) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	t.sent = t.conn.sent.Load()
+	t.conn.uses.Add(1)
+	worn := t.reused && t.endpoint.worn(t.conn)
 	switch {
+	case !t.conn.exclusive && worn:
+		t.endpoint.renew(t.conn) // this request goes over it all the same, others will not
 	case !t.conn.exclusive:
-	case t.conn.receiver.quiet():
+	case !worn && t.conn.receiver.quiet():
 		t.conn.options.begin()
 	default:
 		t.severed = true

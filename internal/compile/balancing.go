@@ -30,9 +30,9 @@ const (
 
 // serviceAnnotations are all annotations that Fairlead reads on a Service, and those that it writes there.
 var serviceAnnotations = struct{ reads, writes []string }{
-	reads: []string{
+	reads: append(careNames(),
 		affinityAnnotation, affinityCookieAnnotation, weightsAnnotation, hashKeyAnnotation, balancingAnnotation, slowStartAnnotation,
-	},
+	),
 	writes: []string{gatewayAnnotation, GenerationAnnotation},
 }
 
@@ -105,11 +105,14 @@ type serviceReader struct {
 	key     route.PoolKey
 }
 
+func (c *compiler) reader(key route.PoolKey, service *corev1.Service) *serviceReader {
+	return &serviceReader{c, service, object.Ref{Kind: "Service", Namespace: service.Namespace, Name: service.Name}, key}
+}
+
 // policy returns how the requests for a pool are shared out: as its Service says, and as the operator says where it says nothing.
-func (c *compiler) policy(key route.PoolKey, service *corev1.Service) route.Policy {
-	r := &serviceReader{c, service, object.Ref{Kind: "Service", Namespace: service.Namespace, Name: service.Name}, key}
+func (r *serviceReader) policy() route.Policy {
 	r.checkNames()
-	p := c.opt.Balancing
+	p := r.opt.Balancing
 	r.algorithm(&p)
 	r.affinity(&p)
 	r.slowStart(&p)

@@ -39,6 +39,9 @@ type Options struct {
 	AllowExternalName bool
 	// Balancing is how requests are shared out among the endpoints of Services that say nothing about it. Affinity is for Services alone to decide.
 	Balancing route.Policy
+	// Care is how the endpoints of Services that say nothing are looked after, and Retry when requests to them are sent again; nil is of their own accord only.
+	Care  route.Care
+	Retry *route.Retry
 	// Node and Zone are where this process runs, for Services that prefer endpoints near their clients. An empty Zone is that of Node, if the cluster tells it.
 	Node, Zone string
 	// PublishAddresses are what the status of Gateways (that share an address) and Ingresses shows; IPs or host names.

@@ -38,7 +38,9 @@ func (c *compiler) servicePool(ns, name string, port int32) (*route.Pool, *poolE
 	service := c.in.Services[object.Key{Namespace: ns, Name: name}]
 	p, err := newPool(key, service, c.opt.AllowExternalName)
 	if err == nil {
-		p.Policy, p.Secret = c.policy(key, service), string(service.UID)
+		r := c.reader(key, service)
+		p.Policy, p.Secret = r.policy(), string(service.UID)
+		p.Care, p.Retry = r.readCare()
 		c.secure(p, nameOfPort(service, port))
 		c.pools[key] = p
 	}
@@ -58,7 +60,10 @@ func (c *compiler) streamPool(ns, name string, port int32) (*route.Pool, *poolEr
 	}
 	key := route.PoolKey{Namespace: ns, Service: name, Port: port}
 	if c.pools[key] == nil {
-		c.pools[key] = &route.Pool{Key: key, Protocol: route.TCP, Policy: c.policy(key, service), Source: portSource(key, i)}
+		r := c.reader(key, service)
+		p := &route.Pool{Key: key, Protocol: route.TCP, Policy: r.policy(), Source: portSource(key, i)}
+		p.Care, _ = r.readCare()
+		c.pools[key] = p
 	}
 	return c.pools[key], nil
 }
@@ -72,7 +77,7 @@ func (c *compiler) datagramPool(ns, name string, port int32) (*route.Pool, *pool
 	service := c.in.Services[object.Key{Namespace: ns, Name: name}]
 	p, err := newPool(key, service, c.opt.AllowExternalName)
 	if err == nil {
-		p.Policy = c.policy(key, service)
+		p.Policy = c.reader(key, service).policy()
 		c.pools[key] = p
 	}
 	return p, err

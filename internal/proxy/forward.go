@@ -258,7 +258,7 @@ func backendFailure(err error) *failure {
 		f.reason = e.Reason
 	}
 	switch f.reason {
-	case route.NoEndpoints, route.Overloaded:
+	case route.NoEndpoints, route.Overloaded, route.EndpointsBusy, route.QueueFull, route.QueueTimeout, route.RetryBudget:
 		f.status = http.StatusServiceUnavailable
 	case route.BackendTimeout:
 		f.status = http.StatusGatewayTimeout

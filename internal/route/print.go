@@ -19,7 +19,7 @@ func (t *Table) String() string {
 	}
 	pools := columns{limit: [3]int{60, 60}}
 	for _, p := range t.Pools {
-		pools.add(p.Source, "pool "+word(p.Key.String(), ""), joinWords(string(p.Protocol), p.TLS.String(), p.Policy.String()))
+		pools.add(p.Source, "pool "+word(p.Key.String(), ""), joinWords(string(p.Protocol), p.TLS.String(), p.Policy.String(), p.Care.String(), p.Retry.String()))
 	}
 	if len(t.Pools) > 0 {
 		section(&b, b.Len())

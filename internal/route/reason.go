@@ -26,6 +26,10 @@ const (
 	MethodNotAllowed     Reason = "method-not-allowed"     // 405: CONNECT, TRACE
 	Misdirected          Reason = "misdirected"            // 421: the TLS connection was made for another listener
 	Overloaded           Reason = "overloaded"             // 503: a limit on connections or requests is reached
+	EndpointsBusy        Reason = "endpoints-busy"         // 503: all endpoints have as many requests as they may
+	QueueFull            Reason = "queue-full"             // 503: and as many wait for them as may
+	QueueTimeout         Reason = "queue-timeout"          // 503: the request has waited for one of them in vain
+	RetryBudget          Reason = "retry-budget"           // 503: the request should be sent again, and too many have been
 	Redirected           Reason = "redirect"               // 3xx: a redirect filter answered
 	Challenge            Reason = "acme-challenge"         // 200: a certificate authority's challenge was answered
 	Preflight            Reason = "cors-preflight"         // 204: a CORS filter answered a preflight

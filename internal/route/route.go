@@ -222,6 +222,9 @@ type Pool struct {
 	Protocol Protocol
 	TLS      *PoolTLS // nil: endpoints are not verified
 	Policy   Policy
+	Care     Care
+	// Retry is for the rules that have none of their own. Nil is none.
+	Retry *Retry
 	// Secret is something that all replicas know and clients do not, such as the UID of the Service. It is never printed.
 	Secret string
 	Source Source // the Service

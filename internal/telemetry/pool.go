@@ -232,6 +232,7 @@ var reasons = [...]route.Reason{
 	route.HeadersTooLarge, route.TargetTooLong, route.BodyTooLarge, route.MethodNotAllowed, route.Misdirected, route.Overloaded, route.Redirected,
 	route.Preflight, route.CORSDenied, route.AuthDenied, route.AuthFailed,
 	route.IdleTimeout, route.Stopping,
+	route.EndpointsBusy, route.QueueFull, route.QueueTimeout, route.RetryBudget,
 	route.Internal,
 }
 

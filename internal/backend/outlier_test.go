@@ -1,0 +1,231 @@
+package backend
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// withCare is inMemory for a pool with care.
+func withCare(t *testing.T, opt Options, care route.Care, addresses []string, test func(t *testing.T, n *network, s *Set, p *Pool)) {
+	t.Helper()
+	inMemory(t, opt, addresses, func(t *testing.T, n *network, s *Set, p *Pool) {
+		s.Install([]*route.Pool{{Key: testKey, Protocol: route.HTTP, Care: care}})
+		test(t, n, s, p)
+	})
+}
+
+// patient answers after a delay, with a status.
+func patient(status int, delay time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(delay):
+			w.WriteHeader(status)
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// load sends requests one after the other and returns how many of each status came from an endpoint.
+func load(t *testing.T, p *Pool, requests int, a Attempt) map[string]int {
+	t.Helper()
+	got := map[string]int{}
+	for range requests {
+		time.Sleep(time.Millisecond)
+		a := a
+		res, err := p.Do(newRequest(t, "GET", "a", ""), &a)
+		if err != nil {
+			got[fmt.Sprint(a.Endpoint, " ", (&reply{err: err}).reason())]++
+			continue
+		}
+		_, _ = io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		got[fmt.Sprint(a.Endpoint, " ", res.StatusCode)]++
+	}
+	return got
+}
+
+var fourEndpoints = []string{"a:1", "b:1", "c:1", "d:1"}
+
+// An endpoint that fails more than the others is left out, and comes back when it answers well; the time in between doubles.
+func TestFailureOutlier(t *testing.T) {
+	withCare(t, Options{Backoff: 10 * time.Second, MaxBackoff: time.Minute}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+		for _, a := range fourEndpoints {
+			n.set(a, patient(200, 0))
+		}
+		n.set("a:1", patient(500, 0))
+		got := load(t, p, 2000, Attempt{})
+		if bad := got["a:1 500"]; bad < fewAnswers || bad > 150 {
+			t.Errorf("%d requests failed, want about those of %s: %v", bad, judgePause, got)
+		}
+		if st := statusOf(t, s, "a:1"); st.Healthy || st.Why != "it fails more than others" || st.Ejections != 1 {
+			t.Errorf("status = %+v", st)
+		}
+		time.Sleep(15 * time.Second) // a trial fails
+		if got := load(t, p, 1000, Attempt{}); got["a:1 500"] != 1 {
+			t.Errorf("in trials %v", got)
+		}
+		if st := statusOf(t, s, "a:1"); st.Healthy || time.Until(st.RetryAt) < 15*time.Second {
+			t.Errorf("status after a trial = %+v", st)
+		}
+		n.set("a:1", patient(200, 0))
+		for _, e := range p.list.Load().all {
+			e.closeIdle()
+		}
+		time.Sleep(25 * time.Second)
+		if got := load(t, p, 400, Attempt{}); got["a:1 200"] < 90 {
+			t.Errorf("after it has recovered %v", got)
+		}
+		if st := statusOf(t, s, "a:1"); !st.Healthy || st.Ejections != 1 {
+			t.Errorf("status after recovery = %+v", st)
+		}
+	})
+}
+
+// What all endpoints answer says more about the requests. A client that can cause errors must not get any endpoint left out.
+func TestFailuresOfAllAreNoOutlier(t *testing.T) {
+	for name, care := range map[string]route.Care{"by default": {}, "low limit": {Outlier: route.Outlier{FailurePercent: 10}}} {
+		t.Run(name, func(t *testing.T) {
+			withCare(t, Options{}, care, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+				var i atomic.Int64
+				for _, a := range fourEndpoints {
+					n.set(a, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+						if i.Add(1)%3 > 0 {
+							w.WriteHeader(500)
+						}
+					}))
+				}
+				load(t, p, 3000, Attempt{})
+				for _, a := range fourEndpoints {
+					if st := statusOf(t, s, a); !st.Healthy || st.Ejections > 0 {
+						t.Errorf("status = %+v", st)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Where clients are tied to endpoints, one of them could have its endpoint left out; so that is not done unasked.
+func TestFailureOutlierNeedsFreeChoice(t *testing.T) {
+	for _, tt := range []struct {
+		policy route.Policy
+		care   route.Care
+		out    bool
+	}{
+		{route.Policy{Algorithm: route.DestinationHash}, route.Care{}, false},
+		{route.Policy{Algorithm: route.LeastConnections}, route.Care{}, true},
+		{route.Policy{Persistence: route.Persistence{Name: "a"}}, route.Care{}, false},
+		{route.Policy{Persistence: route.Persistence{Name: "a"}}, route.Care{Outlier: route.Outlier{FailurePercent: 50}}, true},
+		{route.Policy{}, route.Care{Outlier: route.Outlier{FailurePercent: -1}}, false},
+	} {
+		inMemory(t, Options{Backoff: time.Hour, MaxBackoff: time.Hour}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+			s.Install([]*route.Pool{{Key: testKey, Protocol: route.HTTP, Policy: tt.policy, Care: tt.care}})
+			n.set("a:1", patient(500, 0))
+			for i := range 2000 {
+				req := newRequest(t, "GET", fmt.Sprint("host", i), "")
+				do(p, req)
+				time.Sleep(time.Millisecond)
+			}
+			if st := statusOf(t, s, "a:1"); st.Healthy == tt.out {
+				t.Errorf("%s: %+v", tt.policy, st)
+			}
+		})
+	}
+}
+
+func TestConsecutiveFailures(t *testing.T) {
+	withCare(t, Options{Backoff: time.Hour}, route.Care{Outlier: route.Outlier{Consecutive: 3, FailurePercent: -1}}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+		n.set("a:1", patient(503, 0))
+		n.set("b:1", &script{words: []string{"503", "503", "200", "503", "503", "200"}})
+		got := load(t, p, 200, Attempt{})
+		if got["a:1 503"] != 3 || got["b:1 503"] != 4 {
+			t.Errorf("got %v", got)
+		}
+		if st := statusOf(t, s, "a:1"); st.Healthy || st.LastError != "3 bad answers in a row; the last: it answered 503" {
+			t.Errorf("status = %+v", st)
+		}
+	})
+}
+
+// Half of the endpoints may be left out for how they answer, or as many as is said.
+func TestMostEjected(t *testing.T) {
+	for percent, want := range map[int]int{0: 2, 25: 1, 80: 3, 10: 0} {
+		withCare(t, Options{Backoff: time.Hour}, route.Care{Outlier: route.Outlier{Consecutive: 2, FailurePercent: -1, MaxPercent: percent, Panic: -1}}, fourEndpoints, func(t *testing.T, n *network, _ *Set, p *Pool) {
+			for _, a := range fourEndpoints {
+				n.set(a, patient(502, 0))
+			}
+			load(t, p, 200, Attempt{})
+			if l := p.list.Load(); len(l.out) != want {
+				t.Errorf("%d %%: %d are left out, want %d", percent, len(l.out), want)
+			}
+		})
+	}
+}
+
+// When too few are left the others are used as well, but not those that cannot be reached.
+func TestPanic(t *testing.T) {
+	five := append([]string{"e:1"}, fourEndpoints...)
+	withCare(t, Options{Backoff: time.Hour}, route.Care{Outlier: route.Outlier{Consecutive: 2, FailurePercent: -1, MaxPercent: 100}}, five, func(t *testing.T, n *network, _ *Set, p *Pool) {
+		n.down("e:1")
+		for _, a := range []string{"a:1", "b:1", "c:1"} {
+			n.set(a, patient(502, 0))
+		}
+		got := load(t, p, 400, Attempt{})
+		if l := p.list.Load(); len(l.out) != 4 || len(l.in) != 4 || got["e:1 backend-connect-failed"] != 0 || got["a:1 502"] < 50 {
+			t.Errorf("%d are left out, %d in use: %v", len(l.out), len(l.in), got)
+		}
+	})
+}
+
+// An endpoint that is ten times slower is left out if that is asked for, and stays out until it is not slow any more.
+func TestLatencyOutlier(t *testing.T) {
+	for _, times := range []int{0, 5} {
+		withCare(t, Options{Backoff: 10 * time.Second, MaxBackoff: 10 * time.Second}, route.Care{Outlier: route.Outlier{Latency: times}}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+			for _, a := range fourEndpoints {
+				n.set(a, patient(200, 10*time.Millisecond))
+			}
+			n.set("a:1", patient(200, 100*time.Millisecond))
+			load(t, p, 200, Attempt{})
+			st := statusOf(t, s, "a:1")
+			if out := times > 0; st.Healthy == out || out && st.LastError != "it takes 100ms to answer, others 10ms" {
+				t.Errorf("%d times: %+v", times, st)
+			}
+			if times == 0 {
+				return
+			}
+			time.Sleep(15 * time.Second)
+			load(t, p, 20, Attempt{})
+			if statusOf(t, s, "a:1").Healthy {
+				t.Error("a slow answer has brought it back")
+			}
+			n.set("a:1", patient(200, 10*time.Millisecond))
+			for _, e := range p.list.Load().all {
+				e.closeIdle()
+			}
+			synctest.Wait()
+			time.Sleep(15 * time.Second)
+			load(t, p, 20, Attempt{})
+			if st := statusOf(t, s, "a:1"); !st.Healthy {
+				t.Errorf("after it has recovered %+v", st)
+			}
+		})
+	}
+}
+
+// An endpoint that hangs is found by the time that a try, or the whole request, may take.
+func TestHangingOutlier(t *testing.T) {
+	withCare(t, Options{Backoff: time.Hour}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+		n.set("a:1", patient(200, time.Hour))
+		got := load(t, p, 400, Attempt{TryTimeout: 100 * time.Millisecond})
+		if bad := got["a:1 backend-timeout"]; bad < fewAnswers || bad > 2*fewAnswers || statusOf(t, s, "a:1").Healthy {
+			t.Errorf("got %v", got)
+		}
+	})
+}
