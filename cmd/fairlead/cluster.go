@@ -67,7 +67,7 @@ func (c *clusterFlags) register(f *pflag.FlagSet) {
 
 // options returns what the flags mean for the compiler. With host the Gateways share the addresses of the nodes and have no Services.
 func (c *clusterFlags) options(opt compile.Options, host bool) (compile.Options, error) {
-	opt.PublishAddresses = append(opt.PublishAddresses, c.publishAddresses...)
+	opt.PublishAddresses, opt.Namespace = append(opt.PublishAddresses, c.publishAddresses...), c.namespace
 	if host {
 		return opt, nil
 	}

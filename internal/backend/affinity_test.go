@@ -279,7 +279,7 @@ func TestSessionKeys(t *testing.T) {
 		visit(s.Pool(testKey), a)
 		return a.NewSession
 	}
-	if token(Options{}) == token(Options{}) {
+	if a, b := token(Options{}), token(Options{}); a == b {
 		t.Error("two processes without a key call an endpoint the same")
 	}
 	key := []byte("0123456789abcdef0123456789abcdef")
@@ -317,7 +317,7 @@ func TestKeysOfRequests(t *testing.T) {
 	}
 	for _, k := range []route.HashKind{route.HashHeader, route.HashCookie, route.HashQuery} {
 		l := &list{policy: hashOf(k, "None")}
-		if l.key(request(same), netip.Addr{}) == l.key(request(same), netip.Addr{}) {
+		if a, b := l.key(request(same), netip.Addr{}), l.key(request(same), netip.Addr{}); a == b {
 			t.Errorf("%s: a request without the key goes to the same endpoint as all others without it", k)
 		}
 	}

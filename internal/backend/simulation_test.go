@@ -20,8 +20,15 @@ var update = flag.Bool("update", false, "rewrite the figures in docs/balancing.m
 
 // policies are all algorithms, in the order of the documentation.
 var policies = []route.Policy{
-	{}, {Algorithm: route.Random}, {Algorithm: route.LeastConnections}, {Algorithm: route.ShortestExpectedDelay}, {Algorithm: route.NeverQueue},
-	{Algorithm: route.PowerOfTwoChoices}, {Algorithm: route.PeakEWMA}, {Algorithm: route.SourceHash}, {Algorithm: route.DestinationHash},
+	{},
+	{Algorithm: route.Random},
+	{Algorithm: route.LeastConnections},
+	{Algorithm: route.ShortestExpectedDelay},
+	{Algorithm: route.NeverQueue},
+	{Algorithm: route.PowerOfTwoChoices},
+	{Algorithm: route.PeakEWMA},
+	{Algorithm: route.SourceHash},
+	{Algorithm: route.DestinationHash},
 	{Algorithm: route.ConsistentHash, HashKey: route.HashKey{Kind: route.HashPath}},
 }
 

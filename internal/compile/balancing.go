@@ -326,17 +326,9 @@ func parseCookie(text string) (p route.Persistence, err error) {
 }
 
 func cookieAttribute(c *route.CookieAttributes, name, value string, given bool) (err error) {
-	flag := !given || value == "true"
-	if given && value != "true" && value != "false" && (name == "secure" || name == "httponly") {
-		return fmt.Errorf("the value %.64q of %s is neither true nor false", value, name)
-	}
 	switch name {
-	case "secure":
-		if c.Secure = route.No; flag {
-			c.Secure = route.Yes
-		}
-	case "httponly":
-		c.Scripts = !flag
+	case "secure", "httponly":
+		err = cookieFlag(c, name, value, given)
 	case "path":
 		c.Path, err = value, checkCookiePath(value)
 	case "domain":
@@ -352,6 +344,22 @@ func cookieAttribute(c *route.CookieAttributes, name, value string, given bool) 
 		err = fmt.Errorf("%.64q is no attribute; those of a cookie are Path, Domain, Max-Age, Secure, HttpOnly and SameSite", name)
 	}
 	return err
+}
+
+// cookieFlag reads an attribute that is there or is not. Those that Fairlead sets by itself can be turned off.
+func cookieFlag(c *route.CookieAttributes, name, value string, given bool) error {
+	on := !given || value == "true"
+	switch {
+	case !on && value != "false":
+		return fmt.Errorf("the value %.64q of %s is neither true nor false", value, name)
+	case name == "httponly":
+		c.Scripts = !on
+	case on:
+		c.Secure = route.Yes
+	default:
+		c.Secure = route.No
+	}
+	return nil
 }
 
 func checkCookiePath(path string) error {

@@ -44,6 +44,8 @@ type Options struct {
 	Retry *route.Retry
 	// Node and Zone are where this process runs, for Services that prefer endpoints near their clients. An empty Zone is that of Node, if the cluster tells it.
 	Node, Zone string
+	// Namespace is Fairlead's own in a cluster, where the zone of Node is found; empty outside of one.
+	Namespace string
 	// PublishAddresses are what the status of Gateways (that share an address) and Ingresses shows; IPs or host names.
 	PublishAddresses []string
 	// Cluster gives every Gateway an address of its own by means of a Service; see Result.Infrastructure. GatewayAddresses are of no importance then, and

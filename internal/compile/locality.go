@@ -49,12 +49,12 @@ type site struct{ node, zone string }
 // namespaces may be written by others, and nodes are not read.
 func home(in *object.Snapshot, opt Options) site {
 	p := site{opt.Node, opt.Zone}
-	if p.zone != "" || p.node == "" || opt.Cluster == nil {
+	if p.zone != "" || p.node == "" || opt.Namespace == "" {
 		return p
 	}
 	var own []object.Key
 	for key := range in.EndpointSlices {
-		if key.Namespace == opt.Cluster.Namespace {
+		if key.Namespace == opt.Namespace {
 			own = append(own, key)
 		}
 	}
@@ -86,6 +86,9 @@ func zoneOf(slice *discoveryv1.EndpointSlice, node string) string {
 // measureDistances sets how far the endpoints are, by what the Service prefers. Hints count if every endpoint has one, as for kube-proxy: it is not known what it
 // means for the rest if only some have.
 func (p site) measureDistances(l route.Locality, all []endpoint) {
+	if p.zone == "" && (p.node == "" || l != route.SameNode) {
+		return // nobody can say what is near
+	}
 	zones, nodes := true, true
 	for i := range all {
 		zones = zones && len(all[i].hints.ForZones) > 0

@@ -44,7 +44,7 @@ func TestDistances(t *testing.T) {
 		want         string
 	}{
 		{"no preference", "", false, "n1", "a", plain, "0 0 0 0"},
-		{"nobody knows where this is", "PreferSameZone", false, "", "", plain, "1 1 1 1"},
+		{"nobody knows where this is", "PreferSameZone", false, "", "", plain, "0 0 0 0"},
 		{"same zone", "PreferSameZone", false, "n1", "a", plain, "0 0 1 1"},
 		{"the old name", "PreferClose", false, "n1", "b", plain, "1 1 0 1"},
 		{"same node, then zone", "PreferSameNode", false, "n1", "a", plain, "0 1 2 2"},
@@ -99,10 +99,10 @@ func TestZoneIsFoundInOwnNamespace(t *testing.T) {
 		opt  Options
 		want []uint8
 	}{
-		{Options{Node: "n1", Cluster: &ClusterOptions{Namespace: "fairlead"}}, []uint8{1, 0}},
-		{Options{Node: "n1", Zone: "b", Cluster: &ClusterOptions{Namespace: "fairlead"}}, []uint8{0, 1}},
-		{Options{Node: "n1"}, []uint8{1, 1}},
-		{Options{Node: "n7", Cluster: &ClusterOptions{Namespace: "fairlead"}}, []uint8{1, 1}},
+		{Options{Node: "n1", Namespace: "fairlead"}, []uint8{1, 0}},
+		{Options{Node: "n1", Zone: "b", Namespace: "fairlead"}, []uint8{0, 1}},
+		{Options{Node: "n1"}, []uint8{0, 0}},
+		{Options{Node: "n7", Namespace: "fairlead"}, []uint8{0, 0}},
 	} {
 		var got []uint8
 		for _, ep := range Endpoints(in, tt.opt, []route.PoolKey{key})[key] {

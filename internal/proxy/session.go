@@ -66,7 +66,7 @@ func (x *exchange) tellSession(h http.Header) {
 func (x *exchange) sessionCookie(p *route.Persistence, token string) string {
 	c := &p.Cookie
 	secure := c.Secure == route.Yes || c.Secure != route.No && x.scheme == "https"
-	out := http.Cookie{
+	out := http.Cookie{ // #nosec G124 -- whoever owns the Service says so, and the defaults are secure
 		Name: p.Name, Value: token, Path: c.PathOrRoot(), Domain: c.Domain, MaxAge: int(c.MaxAge / time.Second), Secure: secure, HttpOnly: !c.Scripts, SameSite: http.SameSiteLaxMode,
 	}
 	switch c.SameSite {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,29 @@ func TestCookieKeepsAClientAtItsEndpoint(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A session whose endpoint cannot be reached goes on elsewhere, in the same request, and stays there.
+func TestSessionMovesWhenItsEndpointIsDown(t *testing.T) {
+	p := &route.Persistence{Name: "s"}
+	up := backendsNamed(t, "up")[0]
+	down := httptest.NewServer(named("down"))
+	address := down.Listener.Addr().String()
+	r := newRig(t, h1, keeping(p, keptPool("web"), address))
+	cookie := sessionFrom(r.get("/"))
+	r.swap(keeping(p, keptPool("web"), up, address))
+	if a := r.asking("Cookie", cookie); a.body != "down" {
+		t.Fatalf("answered by %s while its endpoint was there", a.body)
+	}
+	down.Close()
+	a := r.asking("Cookie", cookie)
+	moved := sessionFrom(a)
+	if a.StatusCode != 200 || a.body != "up" || moved == "" || moved == cookie {
+		t.Errorf("answered with %d by %s and the cookie %q, want another than %q", a.StatusCode, a.body, moved, cookie)
+	}
+	if a := r.asking("Cookie", moved); a.body != "up" || sessionFrom(a) != "" {
+		t.Errorf("then answered by %s with the cookie %q", a.body, sessionFrom(a))
+	}
 }
 
 func TestHeaderKeepsAClientAtItsEndpoint(t *testing.T) {

@@ -133,11 +133,25 @@ func trimEndpoint(e *discoveryv1.Endpoint) {
 	}
 	c := &e.Conditions
 	c.Ready, c.Serving, c.Terminating = shared(c.Ready), shared(c.Serving), shared(c.Terminating)
-	e.Hostname, e.DeprecatedTopology, e.Hints = nil, nil, nil
+	e.Hostname, e.DeprecatedTopology, e.Hints = nil, nil, trimHints(e.Hints)
 	e.NodeName, e.Zone = internAt(e.NodeName), internAt(e.Zone)
 	if t := e.TargetRef; t != nil {
 		e.TargetRef = &corev1.ObjectReference{Kind: intern(t.Kind), Namespace: intern(t.Namespace), Name: t.Name}
 	}
+}
+
+// trimHints keeps for whom an endpoint is meant. Few Services have that, and an EndpointSlice of others may say it with empty lists.
+func trimHints(h *discoveryv1.EndpointHints) *discoveryv1.EndpointHints {
+	if h == nil || len(h.ForZones)+len(h.ForNodes) == 0 {
+		return nil
+	}
+	for i := range h.ForZones {
+		h.ForZones[i].Name = intern(h.ForZones[i].Name)
+	}
+	for i := range h.ForNodes {
+		h.ForNodes[i].Name = intern(h.ForNodes[i].Name)
+	}
+	return h
 }
 
 // intern returns the one copy of a string that many objects have.

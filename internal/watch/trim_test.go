@@ -80,6 +80,10 @@ func TestTrim(t *testing.T) {
 				}},
 			},
 		},
+		{
+			"EndpointSlice with hints", &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}}, ForNodes: []discoveryv1.ForNode{{Name: "n"}}}}}},
+			&discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}}, ForNodes: []discoveryv1.ForNode{{Name: "n"}}}}}},
+		},
 		{"EndpointSlice of nobody", &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Endpoints: []discoveryv1.Endpoint{{}}}, &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{}}}},
 		{
 			"IngressClass", &networkingv1.IngressClass{ObjectMeta: full(), Spec: networkingv1.IngressClassSpec{Controller: "c"}},
