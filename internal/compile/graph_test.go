@@ -38,6 +38,7 @@ func newGraph(seed uint64) *object.Snapshot {
 	g.some(0, 6, func() { g.secret() })
 	g.some(2, 9, func() { g.service() })
 	g.some(1, 4, func() { g.httpRoute() })
+	g.some(0, 2, func() { g.grpcRoute() })
 	return g.in
 }
 
@@ -139,7 +140,7 @@ func (g *graph) listeners() (out []gatewayv1.Listener) {
 		if !g.oneIn(5) {
 			l.AllowedRoutes = &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{}}
 			l.AllowedRoutes.Namespaces.From, l.AllowedRoutes.Namespaces.Selector = g.from()
-			for _, k := range pickOf(g, [][]string{nil, nil, nil, {"HTTPRoute"}, {"HTTPRoute", "Odd"}, {"Odd"}}) {
+			for _, k := range pickOf(g, [][]string{nil, nil, nil, {"HTTPRoute"}, {"HTTPRoute", "Odd"}, {"GRPCRoute"}, {"GRPCRoute", "HTTPRoute"}, {"Odd"}}) {
 				l.AllowedRoutes.Kinds = append(l.AllowedRoutes.Kinds, gatewayv1.RouteGroupKind{Kind: gatewayv1.Kind(k)})
 			}
 		}
@@ -170,7 +171,7 @@ func (g *graph) listenerSet() {
 func (g *graph) grant() {
 	o := &gatewayv1.ReferenceGrant{ObjectMeta: g.meta()}
 	g.some(1, 3, func() {
-		kind := pickOf(g, []gatewayv1.Kind{"Gateway", "HTTPRoute", "HTTPRoute", "ListenerSet", "Odd"})
+		kind := pickOf(g, []gatewayv1.Kind{"Gateway", "HTTPRoute", "HTTPRoute", "GRPCRoute", "ListenerSet", "Odd"})
 		o.Spec.From = append(o.Spec.From, gatewayv1.ReferenceGrantFrom{Group: gatewayGroup, Kind: kind, Namespace: gatewayv1.Namespace(pickOf(g, graphNamespaces))})
 	})
 	g.some(1, 2, func() {
@@ -211,6 +212,18 @@ func (g *graph) httpRoute() {
 		o.Spec.Rules = append(o.Spec.Rules, rule)
 	})
 	set(&g.in.HTTPRoutes, object.KeyOf(o), o)
+}
+
+func (g *graph) grpcRoute() {
+	o := &gatewayv1.GRPCRoute{ObjectMeta: g.meta()}
+	g.some(1, 2, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef()) })
+	g.some(0, 2, func() { o.Spec.Hostnames = append(o.Spec.Hostnames, pickOf(g, graphHostnames)) })
+	var rule gatewayv1.GRPCRouteRule
+	g.some(1, 2, func() {
+		rule.BackendRefs = append(rule.BackendRefs, gatewayv1.GRPCBackendRef{BackendRef: g.backendRef().BackendRef})
+	})
+	o.Spec.Rules = append(o.Spec.Rules, rule)
+	set(&g.in.GRPCRoutes, object.KeyOf(o), o)
 }
 
 // parentRef names a Gateway or a ListenerSet: mostly one that there is, and sometimes a part of it.

@@ -56,12 +56,7 @@ const (
 // Each row is one sentence of the Go documentation of Gateway API v1 with MUST in it, or what is a rule without the word. status are lines that the status of
 // the objects must contain, asks are requests and how the answer must begin.
 func TestMust(t *testing.T) {
-	rows := []struct {
-		name   string
-		in     string
-		status []string
-		asks   []string
-	}{
+	checkMust(t, []mustRow{
 		{
 			// GatewayClassStatus: "Implementations MUST populate status on all GatewayClass resources which specify their controller name."
 			name: "class status", in: `
@@ -431,7 +426,19 @@ spec:
 			name: "namespaces", in: mustListeners(`{name: a, protocol: HTTP, port: 80}`) + mustRoute("r", toV1) + mustServices,
 			status: []string{"HTTPRoute shop/r on infra/gw: ResolvedRefs; Accepted=False NotAllowedByListeners: Gateway infra/gw allows routes from its own namespace only"},
 		},
-	}
+	})
+}
+
+// mustRow is a sentence, the objects that it is about, and what they must come to.
+type mustRow struct {
+	name   string
+	in     string
+	status []string
+	asks   []string
+}
+
+func checkMust(t *testing.T, rows []mustRow) {
+	t.Helper()
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			res := Compile(load(t, row.in), Options{})

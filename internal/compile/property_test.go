@@ -57,7 +57,7 @@ func TestGraphsAgreeWithTheSpecification(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"route: accepted", "route: NoMatchingParent", "route: NotAllowedByListeners", "route: NoMatchingListenerHostname", "route: RefNotPermitted", "route: BackendNotFound",
+		"route: accepted", "route: accepted GRPCRoute", "route: NoMatchingParent", "route: NotAllowedByListeners", "route: NoMatchingListenerHostname", "route: RefNotPermitted", "route: BackendNotFound",
 		"route: InvalidKind", "listener: conflicted", "listener: RefNotPermitted", "listener: InvalidCertificateRef", "listener: InvalidRouteKinds", "listener: usable certificate",
 		"set: attached", "set: refused", "request: nobody", "request: 500", "request: served", "request: served in another namespace", "secrecy: Secret", "secrecy: Service",
 	} {
@@ -94,9 +94,25 @@ func newProperty(t *testing.T, seed uint64, seen map[string]int) *property {
 		}
 	}
 	for _, r := range object.Sorted(in.HTTPRoutes) {
-		p.read = append(p.read, routeReading{r, p.parentsOf(r, p.all)})
+		p.addRoute("HTTPRoute", r)
+	}
+	for _, r := range object.Sorted(in.GRPCRoutes) {
+		p.addRoute("GRPCRoute", inWordsOfHTTP(r))
 	}
 	return p
+}
+
+func (p *property) addRoute(kind string, r *gatewayv1.HTTPRoute) {
+	of := &anyRoute{kind, r}
+	p.read = append(p.read, routeReading{of, p.parentsOf(of, p.all)})
+}
+
+// routeStatus is what the parents of a route said.
+func (p *property) routeStatus(r *anyRoute) []gatewayv1.RouteParentStatus {
+	if r.kind == "GRPCRoute" {
+		return p.res.Status.GRPCRoutes[object.KeyOf(r)].Parents
+	}
+	return p.res.Status.HTTPRoutes[object.KeyOf(r)].Parents
 }
 
 // check is for conditions: ok is what the specification says, and if not, with one of which reasons.
@@ -126,7 +142,7 @@ func (p *property) listeners() {
 			continue
 		}
 		usable, reasons := p.certificatesOf(l)
-		if a := l.spec.AllowedRoutes; a != nil && l.known() && slices.ContainsFunc(a.Kinds, func(k gatewayv1.RouteGroupKind) bool { return k.Kind != "HTTPRoute" }) {
+		if a := l.spec.AllowedRoutes; a != nil && l.known() && slices.ContainsFunc(a.Kinds, func(k gatewayv1.RouteGroupKind) bool { return k.Kind == "Odd" }) {
 			reasons = append(reasons, "InvalidRouteKinds")
 		}
 		p.check(what, status.Conditions, "Accepted", l.served(), "UnsupportedProtocol", "HostnameConflict", "ProtocolConflict")
@@ -222,9 +238,9 @@ func (p *property) sets() {
 func (p *property) routes() {
 	for _, r := range p.read {
 		key := object.KeyOf(r.route)
-		have := p.res.Status.HTTPRoutes[key].Parents
+		have := p.routeStatus(r.route)
 		if len(have) != len(r.parents) {
-			p.Errorf("HTTPRoute %s: %d parents speak, want %d", key, len(have), len(r.parents))
+			p.Errorf("%s %s: %d parents speak, want %d", r.route.kind, key, len(have), len(r.parents))
 			continue
 		}
 		var reasons []string
@@ -236,10 +252,10 @@ func (p *property) routes() {
 			}
 		}
 		for i, want := range r.parents {
-			what := fmt.Sprintf("HTTPRoute %s, parent %d", key, i)
+			what := fmt.Sprintf("%s %s, parent %d", r.route.kind, key, i)
 			p.check(what, have[i].Conditions, "Accepted", want.reason == "", want.reason)
 			p.check(what, have[i].Conditions, "ResolvedRefs", len(reasons) == 0, reasons...)
-			p.note("route", append(reasons, want.reason), want.reason == "", "accepted")
+			p.note("route", append(reasons, want.reason), want.reason == "", "accepted", want.reason == "" && r.route.kind == "GRPCRoute", "accepted GRPCRoute")
 		}
 	}
 }

@@ -153,8 +153,8 @@ func (r reading) selected(s *metav1.LabelSelector, namespace string) bool {
 	return true
 }
 
-// allows reads AllowedRoutes of a listener for an HTTPRoute.
-func (r reading) allows(l *entry, namespace string) bool {
+// allows reads AllowedRoutes of a listener for a kind of route.
+func (r reading) allows(l *entry, kind, namespace string) bool {
 	if !l.known() {
 		return false
 	}
@@ -164,7 +164,7 @@ func (r reading) allows(l *entry, namespace string) bool {
 	}
 	kinds := len(a.Kinds) == 0
 	for _, k := range a.Kinds {
-		kinds = kinds || k.Kind == "HTTPRoute"
+		kinds = kinds || string(k.Kind) == kind
 	}
 	return kinds && r.from(*a.Namespaces.From, a.Namespaces.Selector, l.owner.Namespace, namespace)
 }
@@ -202,7 +202,7 @@ type parentReading struct {
 }
 
 // parentsOf reads the parentRefs of a route: what those that are ours say. entries are the listeners of all of our Gateways.
-func (r reading) parentsOf(route *gatewayv1.HTTPRoute, entries []*entry) (out []parentReading) {
+func (r reading) parentsOf(route *anyRoute, entries []*entry) (out []parentReading) {
 	for i, p := range route.Spec.ParentRefs {
 		kind, key := "Gateway", object.Key{Namespace: route.Namespace, Name: string(p.Name)}
 		if p.Kind != nil {
@@ -250,7 +250,7 @@ func alike(p, q gatewayv1.ParentReference, namespace string) bool {
 	return value(p) == value(q)
 }
 
-func (r reading) attachment(route *gatewayv1.HTTPRoute, p gatewayv1.ParentReference, kind string, key object.Key, entries []*entry) parentReading {
+func (r reading) attachment(route *anyRoute, p gatewayv1.ParentReference, kind string, key object.Key, entries []*entry) parentReading {
 	out := parentReading{ref: p, reason: "NoMatchingParent"}
 	for _, l := range entries {
 		if l.kind != kind || l.owner != key || p.SectionName != nil && *p.SectionName != l.spec.Name || p.Port != nil && *p.Port != l.spec.Port {
@@ -259,13 +259,13 @@ func (r reading) attachment(route *gatewayv1.HTTPRoute, p gatewayv1.ParentRefere
 		if out.reason == "NoMatchingParent" {
 			out.reason = "NotAllowedByListeners"
 		}
-		if !r.allows(l, route.Namespace) {
+		if !r.allows(l, route.kind, route.Namespace) {
 			continue
 		}
 		if out.reason != "" {
 			out.reason = "NoMatchingListenerHostname"
 		}
-		if slices.ContainsFunc(hostnamesOf(route), func(h string) bool { return common(l.hostname(), h) }) {
+		if slices.ContainsFunc(hostnamesOf(route.HTTPRoute), func(h string) bool { return common(l.hostname(), h) }) {
 			out.reason, out.taken = "", append(out.taken, l)
 		}
 	}
@@ -273,7 +273,7 @@ func (r reading) attachment(route *gatewayv1.HTTPRoute, p gatewayv1.ParentRefere
 }
 
 // leadsTo reads a backendRef: the Service, or why there is none.
-func (r reading) leadsTo(route *gatewayv1.HTTPRoute, b *gatewayv1.HTTPBackendRef) (service object.Key, reason string) {
+func (r reading) leadsTo(route *anyRoute, b *gatewayv1.HTTPBackendRef) (service object.Key, reason string) {
 	service = object.Key{Namespace: route.Namespace, Name: string(b.Name)}
 	if b.Namespace != nil {
 		service.Namespace = string(*b.Namespace)
@@ -282,7 +282,7 @@ func (r reading) leadsTo(route *gatewayv1.HTTPRoute, b *gatewayv1.HTTPBackendRef
 	switch {
 	case b.Kind != nil && *b.Kind != "Service":
 		return service, "InvalidKind"
-	case !allowedSlowly(r.in, referrer{gatewayGroup, "HTTPRoute", route.Namespace}, referent{"", "Service", service.Namespace, service.Name}):
+	case !allowedSlowly(r.in, referrer{gatewayGroup, route.kind, route.Namespace}, referent{"", "Service", service.Namespace, service.Name}):
 		return service, "RefNotPermitted"
 	case s == nil, s.Spec.Ports[0].Port != *b.Port:
 		return service, "BackendNotFound"
@@ -319,7 +319,7 @@ func secretOf(l *entry, ref gatewayv1.SecretObjectReference) object.Key {
 
 // won is a rule that matches a request, and what decides between those that do.
 type won struct {
-	route    *gatewayv1.HTTPRoute
+	route    *anyRoute
 	rule     int
 	match    int
 	hostname string
@@ -335,8 +335,8 @@ func (r reading) serves(entries []*entry, routes []routeReading, port gatewayv1.
 	}
 	var best *won
 	for _, read := range routes {
-		if !read.isAt(owner) {
-			continue
+		if read.route.kind != "HTTPRoute" || !read.isAt(owner) {
+			continue // the requests are not of gRPC
 		}
 		for _, w := range matching(read.route, owner, host, path) {
 			if best == nil || w.before(best) {
@@ -371,9 +371,29 @@ func narrower(a, b string) bool {
 	return rank(a) > rank(b)
 }
 
+// anyRoute is a route of any kind, in the words of an HTTPRoute.
+type anyRoute struct {
+	kind string
+	*gatewayv1.HTTPRoute
+}
+
+// inWordsOfHTTP says of a GRPCRoute what it has in common with an HTTPRoute.
+func inWordsOfHTTP(g *gatewayv1.GRPCRoute) *gatewayv1.HTTPRoute {
+	h := &gatewayv1.HTTPRoute{ObjectMeta: g.ObjectMeta}
+	h.Spec.CommonRouteSpec, h.Spec.Hostnames = g.Spec.CommonRouteSpec, g.Spec.Hostnames
+	for _, rule := range g.Spec.Rules {
+		var in gatewayv1.HTTPRouteRule
+		for _, b := range rule.BackendRefs {
+			in.BackendRefs = append(in.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: b.BackendRef})
+		}
+		h.Spec.Rules = append(h.Spec.Rules, in)
+	}
+	return h
+}
+
 // routeReading is a route, and what its parents say about it.
 type routeReading struct {
-	route   *gatewayv1.HTTPRoute
+	route   *anyRoute
 	parents []parentReading
 }
 
@@ -382,8 +402,8 @@ func (r routeReading) isAt(l *entry) bool {
 }
 
 // matching are the matches of a route that a request meets. A rule without matches has the prefix "/".
-func matching(route *gatewayv1.HTTPRoute, owner *entry, host, path string) (out []*won) {
-	for _, name := range hostnamesOf(route) {
+func matching(route *anyRoute, owner *entry, host, path string) (out []*won) {
+	for _, name := range hostnamesOf(route.HTTPRoute) {
 		if !stands(name, host) || !common(name, owner.hostname()) {
 			continue
 		}
