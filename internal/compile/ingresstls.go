@@ -273,9 +273,7 @@ func (r *redirects) rules(_ string, all []*hostRule) []*route.Rule {
 		}
 		if r.covers(h) {
 			r.used[h.from] = true
-			redirected := *h.rule
-			redirected.Filters = append([]route.Filter{r.filter}, redirected.Filters...)
-			out[i] = &redirected
+			out[i] = r.redirected(h.rule)
 		}
 	}
 	if challenges != nil && r.covers(challenges) {
@@ -284,6 +282,16 @@ func (r *redirects) rules(_ string, all []*hostRule) []*route.Rule {
 		out = append(out, &keep)
 	}
 	return out
+}
+
+// redirected returns a rule that redirects before anything else. What would answer in place of a backend comes after it, too.
+func (r *redirects) redirected(rule *route.Rule) *route.Rule {
+	out := *rule
+	out.Filters = append([]route.Filter{r.filter}, rule.Filters...)
+	if rule.Fault != nil {
+		out.Fault, out.Backends = nil, []route.WeightedPool{{Weight: 1, Fault: rule.Fault, Source: rule.Source}}
+	}
+	return &out
 }
 
 // reportRedirects tells who asked for redirects in vain.
