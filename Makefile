@@ -12,6 +12,8 @@
 # make kubectl       kubectl in it (ARGS="get pods -A")
 # make cluster-down  end it
 #
+# make conformance        a cluster, the end-to-end tests, the Gateway API's suite, and the end of the cluster (20 minutes the first time, 10 after)
+# make conformance-full   the same with the full counts; keeps the figures and the report in conformance/reports
 # make conformance-suite  the Gateway API's conformance suite, in the cluster, with the Fairlead of this checkout
 #                         (RUN=NameOfOneTest, FEATURES=A,B instead of those that Fairlead claims, ARGS=further flags of the suite)
 #
@@ -27,7 +29,7 @@ GRAPHS        ?= 10000
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint acme soak bench fuzz graphs tidy clean cluster cluster-down kubectl conformance-suite
+.PHONY: run build test lint acme soak bench fuzz graphs tidy clean cluster cluster-down kubectl conformance conformance-full conformance-suite
 
 export CLUSTER
 IN_CLUSTER := $(GO) run -C conformance ./cmd/cluster
@@ -75,6 +77,12 @@ cluster-down:
 
 kubectl:
 	@$(IN_CLUSTER) kubectl $(ARGS)
+
+conformance:
+	conformance/run
+
+conformance-full:
+	conformance/run --full
 
 # One test keeps the base objects, so that the next one starts at once; the whole suite writes the report.
 conformance-suite: cluster

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -226,7 +227,7 @@ func (c *Cluster) initPID() (int, error) {
 	return pid, nil
 }
 
-// Down ends the cluster: its first process is killed, which takes every other process, mount and interface of it along. Then the files are removed.
+// Down ends the cluster: its first process is killed, which takes every other process, mount and interface of it along. Then its files are removed, but for the logs.
 func (c *Cluster) Down() error {
 	if pid, err := c.initPID(); err == nil {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -237,7 +238,17 @@ func (c *Cluster) Down() error {
 	for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); err = c.removeCgroups() {
 		time.Sleep(50 * time.Millisecond) // the last of its processes are on their way out
 	}
-	return errors.Join(err, os.RemoveAll(c.run()))
+	entries, listed := os.ReadDir(c.State)
+	if errors.Is(listed, fs.ErrNotExist) {
+		return err
+	}
+	err = errors.Join(err, listed)
+	for _, e := range entries {
+		if e.Name() != "logs" {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(c.State, e.Name())))
+		}
+	}
+	return err
 }
 
 // Command returns a command that runs inside the cluster's namespaces, on node 1, with KUBECONFIG set and the cluster's programs in the PATH.

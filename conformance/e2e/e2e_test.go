@@ -104,6 +104,7 @@ func (f *field) install(t *testing.T) {
 		}
 		must(t, "", "helm", append([]string{"install", "--create-namespace"}, args...)...)
 		figure(t, "helm install --wait, 2 replicas: %.1f s", time.Since(begun).Seconds())
+		must(t, "", "helm", "test", cluster.Release, "-n", cluster.Namespace)
 	}
 	apply(t, applications(t))
 	for _, d := range []string{"app", "plain"} {
@@ -194,5 +195,5 @@ func must(t *testing.T, stdin, name string, args ...string) string {
 
 func apply(t *testing.T, manifests string) {
 	t.Helper()
-	must(t, manifests, "kubectl", "apply", "--server-side", "-f", "-")
+	must(t, manifests, "kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-")
 }

@@ -56,7 +56,7 @@ func applications(t *testing.T) string {
 	certificate, key := pair()
 	encode := base64.StdEncoding.EncodeToString
 	return strings.NewReplacer("@CRT@", encode([]byte(certificate)), "@KEY@", encode([]byte(key))).Replace(
-		strings.Join([]string{teamManifest, deployment("app", 3), deployment("plain", 2)}, "\n---\n"))
+		strings.Join([]string{teamManifest, deployment("app", 3, "0s"), deployment("plain", 2, "5s")}, "\n---\n"))
 }
 
 const teamManifest = `apiVersion: v1
@@ -68,6 +68,11 @@ kind: Secret
 metadata: {name: pair, namespace: e2e}
 type: kubernetes.io/tls
 data: {tls.crt: @CRT@, tls.key: @KEY@}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: opaque, namespace: e2e}
+type: Opaque
 ---
 apiVersion: v1
 kind: Service
@@ -93,7 +98,7 @@ kind: Ingress
 metadata: {name: secure, namespace: e2e}
 spec:
   ingressClassName: fairlead
-  tls: [{hosts: [secure.e2e.test], secretName: pair}]
+  tls: [{hosts: [secure.e2e.test], secretName: pair}, {hosts: [opaque.e2e.test], secretName: opaque}]
   rules:
   - host: secure.e2e.test
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: app, port: {number: 80}}}}]}
@@ -112,9 +117,50 @@ kind: Gateway
 metadata: {name: web, namespace: e2e}
 spec:
   gatewayClassName: fairlead
+  allowedListeners: {namespaces: {from: Same}}
   listeners:
   - {name: http, port: 80, protocol: HTTP}
   - {name: https, port: 443, protocol: HTTPS, hostname: "*.e2e.test", tls: {certificateRefs: [{name: pair}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more, namespace: e2e}
+spec:
+  parentRef: {name: web}
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls, namespace: e2e}
+spec:
+  parentRefs: [{name: web, sectionName: http}]
+  hostnames: [calls.e2e.test]
+  rules: [{backendRefs: [{name: app, port: 80}]}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: authority, namespace: e2e}
+data: {ca.crt: "none"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: verified, namespace: e2e}
+spec: {selector: {app: app}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: verified, namespace: e2e}
+spec:
+  targetRefs: [{group: "", kind: Service, name: verified}]
+  validation: {hostname: app.e2e.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: authority}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: verified, namespace: e2e}
+spec:
+  parentRefs: [{name: web, sectionName: http}]
+  hostnames: [verified.e2e.test]
+  rules: [{backendRefs: [{name: verified, port: 80}]}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -126,7 +172,7 @@ spec:
 `
 
 // deployment is an application that behaves well: it goes on serving for a while after it was told to end, until everybody has heard of it.
-func deployment(name string, replicas int) string {
+func deployment(name string, replicas int, startDelay string) string {
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: %[1]s, namespace: e2e}
@@ -142,8 +188,8 @@ spec:
       - name: app
         image: %[3]s
         imagePullPolicy: Never
-        env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+        env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: START_DELAY, value: %[4]s}]
         readinessProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: 1, failureThreshold: 1}
         lifecycle: {preStop: {sleep: {seconds: 3}}}
-`, name, replicas, cluster.AppImage)
+`, name, replicas, cluster.AppImage, startDelay)
 }

@@ -23,15 +23,33 @@ type right struct{ verb, group, resource string }
 
 func (r right) String() string { return fmt.Sprintf("%s %s.%s", r.verb, r.resource, r.group) }
 
-// rights compares what the chart grants with what the API server saw during the whole run: nothing was refused, and nothing is granted that nobody needed.
+// unexercised says why a right may be granted though this run does not need it; "" if there is no reason.
+func unexercised(r right) string {
+	switch {
+	case r.verb == "list":
+		return "API servers that do not stream what there is are listed"
+	case r.verb == "get" && (r.group != "" || r.resource == "services"):
+		return "what somebody else wrote at the same moment is read again"
+	}
+	return ""
+}
+
+// rights compares what the chart grants with what the API server saw during the whole run: nothing is needed that is not granted, and nothing is granted that nobody
+// needs. An API server that has just started refuses what is granted, too, until it has read the roles.
 func (f *field) rights(t *testing.T) {
 	used, refused := f.used(t)
-	for _, r := range slices.SortedFunc(maps.Keys(refused), compareRights) {
-		t.Errorf("refused: %s", r)
-	}
 	granted := f.granted(t)
+	for _, r := range slices.SortedFunc(maps.Keys(refused), compareRights) {
+		if !granted[r] {
+			t.Errorf("not granted, and needed: %s", r)
+		}
+	}
 	for _, r := range slices.SortedFunc(maps.Keys(granted), compareRights) {
-		if !used[r] {
+		switch {
+		case used[r]:
+		case unexercised(r) != "":
+			t.Logf("%s was not used: %s", r, unexercised(r))
+		default:
 			t.Errorf("granted and never used: %s", r)
 		}
 	}
@@ -108,13 +126,14 @@ func (f *field) uninstall(t *testing.T) {
 	begun := time.Now()
 	must(t, "", "helm", "uninstall", cluster.Release, "-n", cluster.Namespace, "--wait", "--timeout=120s")
 	figure(t, "helm uninstall --wait: %.1f s", time.Since(begun).Seconds())
-	kinds := slices.DeleteFunc(strings.Fields(must(t, "", "kubectl", "api-resources", "--verbs=list,delete", "-o", "name")), func(k string) bool { return strings.HasPrefix(k, "events") })
+	kinds := strings.Join(listable(t), ",")
+	own := strings.Join(listable(t, "--namespaced"), ",")
 	eventually(t, time.Minute, func() error {
 		var left []string
 		for _, selector := range []string{"app.kubernetes.io/instance=" + cluster.Release, "gateway.networking.k8s.io/gateway-name"} {
-			left = append(left, strings.Fields(must(t, "", "kubectl", "get", strings.Join(kinds, ","), "-A", "-l", selector, "-o", "name", "--ignore-not-found"))...)
+			left = append(left, strings.Fields(must(t, "", "kubectl", "get", kinds, "-A", "-l", selector, "-o", "name", "--ignore-not-found"))...)
 		}
-		all := strings.Fields(must(t, "", "kubectl", "get", strings.Join(kinds, ","), "-n", cluster.Namespace, "-o", "name", "--ignore-not-found"))
+		all := strings.Fields(must(t, "", "kubectl", "get", own, "-n", cluster.Namespace, "-o", "name", "--ignore-not-found"))
 		left = append(left, slices.DeleteFunc(all, func(name string) bool {
 			return slices.Contains([]string{"serviceaccount/default", "configmap/kube-root-ca.crt"}, name) // of every namespace
 		})...)
@@ -123,4 +142,19 @@ func (f *field) uninstall(t *testing.T) {
 		}
 		return nil
 	})
+	for what, path := range map[string]string{
+		"ingress/app": "{.status.loadBalancer.ingress}", "ingress/secure": "{.status.loadBalancer.ingress}", "httproute/app": "{.status.parents}", "grpcroute/calls": "{.status.parents}",
+	} {
+		if left := must(t, "", "kubectl", "get", "-n", space, what, "-o", "jsonpath="+path); left != "" && left != "[]" {
+			t.Errorf("helm uninstall leaves in the status of %s: %s", what, left)
+		}
+	}
+	must(t, "", "kubectl", "delete", "namespace", space, cluster.Namespace)
+}
+
+// listable are the kinds that can be listed, but for Events, which remain for an hour whatever one does.
+func listable(t *testing.T, flags ...string) []string {
+	t.Helper()
+	names := strings.Fields(must(t, "", "kubectl", append([]string{"api-resources", "--verbs=list,delete", "-o", "name"}, flags...)...))
+	return slices.DeleteFunc(names, func(k string) bool { return strings.HasPrefix(k, "events") })
 }

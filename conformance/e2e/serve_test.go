@@ -68,9 +68,12 @@ func (f *field) statuses(t *testing.T) {
 		{"gatewayclass/fairlead", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"gateway/web", `{.status.conditions[?(@.type=="Programmed")].status}`, "True"},
 		{"gateway/web", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
-		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "1 1"},
+		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "3 1"},
 		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="ResolvedRefs")].status}`, "True"},
+		{"listenerset/more", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
+		{"grpcroute/calls", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
+		{"backendtlspolicy/verified", `{.status.ancestors[*].conditions[?(@.type=="Accepted")].status}`, "False"},
 		{"httproute/app", "{.status.parents[*].controllerName}", "fairlead.io/gateway-controller"},
 	} {
 		eventually(t, 20*time.Second, func() error {
@@ -80,10 +83,37 @@ func (f *field) statuses(t *testing.T) {
 			return nil
 		})
 	}
+	f.gatewaysComeAndGo(t)
 	eventually(t, 20*time.Second, func() error {
 		events := must(t, "", "kubectl", "get", "events", "-n", space, "--field-selector=involvedObject.kind=Ingress,involvedObject.name=rejected,type=Warning", "-o", "jsonpath={.items[*].message}")
 		if !strings.Contains(events, "nothing") {
 			return fmt.Errorf("the Ingress whose Service does not exist has the events %q", events)
+		}
+		return nil
+	})
+}
+
+// gatewaysComeAndGo has a Gateway get a Service and an address, change, and go, and its Service with it.
+func (f *field) gatewaysComeAndGo(t *testing.T) {
+	t.Helper()
+	const gateway = `{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: brief, namespace: e2e},
+		spec: {gatewayClassName: fairlead, listeners: [{name: one, port: 80, protocol: HTTP}%s]}}`
+	services := func() string {
+		return must(t, "", "kubectl", "get", "services", "-A", "-l", "gateway.networking.k8s.io/gateway-name=brief", "-o", "jsonpath={.items[*].spec.ports[*].port}")
+	}
+	apply(t, fmt.Sprintf(gateway, ""))
+	must(t, "", "kubectl", "wait", "-n", space, "gateway/brief", "--for=condition=Programmed", "--timeout=30s")
+	apply(t, fmt.Sprintf(gateway, ", {name: two, port: 8080, protocol: HTTP}"))
+	eventually(t, 20*time.Second, func() error {
+		if ports := services(); !strings.Contains(ports, "8080") {
+			return fmt.Errorf("the Services have the ports %q", ports)
+		}
+		return nil
+	})
+	must(t, "", "kubectl", "delete", "-n", space, "gateway/brief")
+	eventually(t, 20*time.Second, func() error {
+		if left := must(t, "", "kubectl", "get", "services", "-A", "-l", "gateway.networking.k8s.io/gateway-name=brief", "-o", "name"); left != "" {
+			return fmt.Errorf("the Gateway is gone and its Services are not: %s", left)
 		}
 		return nil
 	})

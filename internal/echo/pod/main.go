@@ -16,6 +16,10 @@ import (
 )
 
 func main() {
+	// Most applications take a while to start; START_DELAY is how long.
+	if delay, err := time.ParseDuration(os.Getenv("START_DELAY")); err == nil {
+		time.Sleep(delay)
+	}
 	if err := run(); err != nil {
 		log.Fatal(err)
 	}
