@@ -135,7 +135,7 @@ func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, metrics 
 		return nil, err
 	}
 	cluster, err := watch.Open(watch.Options{
-		Config: config, Namespaces: c.watchNamespaces, SecretNamespaces: c.secretNamespaces, UserAgent: "fairlead/" + buildVersion(), Log: log,
+		Config: config, Namespaces: c.watchNamespaces, OwnNamespace: c.namespace, SecretNamespaces: c.secretNamespaces, UserAgent: "fairlead/" + buildVersion(), Log: log,
 		Hooks: watch.Hooks{
 			Event:  func(kind string, event watch.Event) { metrics.Watched(kind, string(event)) },
 			Failed: metrics.WatchFailed, Synced: metrics.WatchSynced,

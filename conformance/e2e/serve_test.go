@@ -2,7 +2,9 @@ package e2e_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -84,6 +86,7 @@ func (f *field) statuses(t *testing.T) {
 		})
 	}
 	f.gatewaysComeAndGo(t)
+	f.metrics(t)
 	eventually(t, 20*time.Second, func() error {
 		events := must(t, "", "kubectl", "get", "events", "-n", space, "--field-selector=involvedObject.kind=Ingress,involvedObject.name=rejected,type=Warning", "-o", "jsonpath={.items[*].message}")
 		if !strings.Contains(events, "nothing") {
@@ -117,4 +120,34 @@ func (f *field) gatewaysComeAndGo(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// metrics asks every replica what it did: each follows the cluster, and one of them writes.
+func (f *field) metrics(t *testing.T) {
+	t.Helper()
+	var all strings.Builder
+	for _, r := range f.replicas(t) {
+		res, err := http.Get("http://" + r.ip + ":9000/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		if err = errors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"fairlead_watch_synced 1\n", `fairlead_watch_events_total{event="list",kind="ingresses"}`, "fairlead_config_install_duration_seconds_count"} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("the metrics of %s lack %q", r.name, want)
+			}
+		}
+		all.Write(text)
+	}
+	if leaders := strings.Count(all.String(), "fairlead_leader 1\n"); leaders != 1 {
+		t.Errorf("%d replicas say that they lead", leaders)
+	}
+	for _, want := range []string{`fairlead_status_updates_total{kind="HTTPRoute",result="written"}`, `fairlead_status_events_total{result="written"}`, `fairlead_gateway_service_writes_total{result="done",verb="create"}`} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("no replica has the metric %s", want)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -103,6 +104,14 @@ func orEverywhere(namespaces []string) []string {
 	return namespaces
 }
 
+// servicesIn are the namespaces whose Services are read: those that are served, and Fairlead's own, where the Services of Gateways are. "" means all.
+func (o Options) servicesIn() []string {
+	if len(o.Namespaces) == 0 || o.OwnNamespace == "" {
+		return orEverywhere(o.Namespaces)
+	}
+	return sorted(append(slices.Clip(o.Namespaces), o.OwnNamespace))
+}
+
 func (c *Cluster) coreKinds() []*kind {
 	kube := c.api.kube
 	c.services = namespaced(false, func(s *object.Snapshot) *map[object.Key]*corev1.Service { return &s.Services })
@@ -114,7 +123,7 @@ func (c *Cluster) coreKinds() []*kind {
 			without: "listeners that select namespaces by labels of their own admit no routes",
 		},
 		{
-			name: "services", table: true,
+			name: "services", namespaces: c.opt.servicesIn(), table: true,
 			shelf: c.services,
 			open:  func(ns, _ string) client { return typed(&corev1.Service{}, kube.CoreV1().Services(ns)) },
 		},

@@ -809,16 +809,17 @@ func TestLeftOutKindsAreNotAskedFor(t *testing.T) {
 func TestNamespaces(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
 		a.put(oneOfEach()...)
-		for _, ns := range []string{"blog", "other"} {
+		for _, ns := range []string{"blog", "other", "own"} {
 			a.put(namespace(ns), service(ns, "web"), ingress(ns, "web", ns+".example"), endpointSlice(ns, "x", "web", "10.0.0.3"), secret(ns, "cert", corev1.SecretTypeTLS))
 		}
 		c := start(t, a, func(o *Options) {
 			o.Namespaces = []string{"shop", "blog", "shop"}
 			o.SecretNamespaces = []string{"blog"}
+			o.OwnNamespace = "own"
 		})
 		defer c.Close()
 		want := slices.DeleteFunc(a.all(), func(s string) bool {
-			return strings.Contains(s, " other/") || strings.Contains(s, "secrets shop/")
+			return strings.Contains(s, " other/") || strings.Contains(s, "secrets shop/") || strings.Contains(s, " own/") && !strings.HasPrefix(s, "services ")
 		})
 		if diff := cmp.Diff(want, text(c.Read())); diff != "" {
 			t.Fatal(diff)
@@ -827,7 +828,7 @@ func TestNamespaces(t *testing.T) {
 		a.expire()
 		a.remove(ingress("shop", "web", ""))
 		advance(time.Minute)
-		if s := c.Read(); len(s.Ingresses) != 1 || len(s.Services) != 2 {
+		if s := c.Read(); len(s.Ingresses) != 1 || len(s.Services) != 3 {
 			t.Errorf("got %v", text(s))
 		}
 	})
