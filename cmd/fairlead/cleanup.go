@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -83,48 +84,51 @@ func withOwn(namespaces []string, own string) []string {
 
 // leftovers lists the objects whose statuses may have something of ours. The class of the release is gone by now; its name stands for it.
 func (l *liveCluster) leftovers(ctx context.Context, namespaces []string) (*object.Snapshot, error) {
-	snap := &object.Snapshot{
-		Taken: time.Now(), IngressClasses: map[string]*networkingv1.IngressClass{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
-		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{},
-	}
+	snap := &object.Snapshot{Taken: time.Now(), IngressClasses: map[string]*networkingv1.IngressClass{}}
 	if l.ingressClass != nil {
 		snap.IngressClasses[l.ingressClass.Name] = l.ingressClass
 	}
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
+	gateway := l.gateway.GatewayV1()
 	for _, ns := range namespaces {
-		ingresses, err := l.clients.NetworkingV1().Ingresses(ns).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("list Ingresses: %w", err)
-		}
-		for i := range ingresses.Items {
-			snap.Ingresses[object.KeyOf(&ingresses.Items[i])] = &ingresses.Items[i]
-		}
-		routes, err := l.gateway.GatewayV1().HTTPRoutes(ns).List(ctx, metav1.ListOptions{})
-		if err := known(err); err != nil {
-			return nil, fmt.Errorf("list HTTPRoutes: %w", err)
-		}
-		for i := range routes.Items {
-			snap.HTTPRoutes[object.KeyOf(&routes.Items[i])] = &routes.Items[i]
-		}
-		calls, err := l.gateway.GatewayV1().GRPCRoutes(ns).List(ctx, metav1.ListOptions{})
-		if err := known(err); err != nil {
-			return nil, fmt.Errorf("list GRPCRoutes: %w", err)
-		}
-		for i := range calls.Items {
-			snap.GRPCRoutes[object.KeyOf(&calls.Items[i])] = &calls.Items[i]
+		if err := errors.Join(
+			collect(ctx, &snap.Ingresses, l.clients.NetworkingV1().Ingresses(ns).List, func(list *networkingv1.IngressList) []networkingv1.Ingress { return list.Items }),
+			collect(ctx, &snap.HTTPRoutes, gateway.HTTPRoutes(ns).List, func(list *gatewayv1.HTTPRouteList) []gatewayv1.HTTPRoute { return list.Items }),
+			collect(ctx, &snap.GRPCRoutes, gateway.GRPCRoutes(ns).List, func(list *gatewayv1.GRPCRouteList) []gatewayv1.GRPCRoute { return list.Items }),
+			collect(ctx, &snap.TLSRoutes, gateway.TLSRoutes(ns).List, func(list *gatewayv1.TLSRouteList) []gatewayv1.TLSRoute { return list.Items }),
+			collect(ctx, &snap.TCPRoutes, gateway.TCPRoutes(ns).List, func(list *gatewayv1.TCPRouteList) []gatewayv1.TCPRoute { return list.Items }),
+			collect(ctx, &snap.UDPRoutes, gateway.UDPRoutes(ns).List, func(list *gatewayv1.UDPRouteList) []gatewayv1.UDPRoute { return list.Items }),
+			collect(ctx, &snap.BackendTLSPolicies, gateway.BackendTLSPolicies(ns).List, func(list *gatewayv1.BackendTLSPolicyList) []gatewayv1.BackendTLSPolicy { return list.Items }),
+		); err != nil {
+			return nil, fmt.Errorf("list what has a status: %w", err)
 		}
 	}
 	return snap, nil
 }
 
-// known is err, unless it says that the cluster does not know the kind.
-func known(err error) error {
+// collect lists the objects of a kind and adds them to a map of the snapshot, which is made if it is not there. A kind that the cluster does not know has none.
+func collect[O any, P interface {
+	*O
+	metav1.Object
+}, L any](ctx context.Context, into *map[object.Key]P, list func(context.Context, metav1.ListOptions) (L, error), items func(L) []O) error {
+	got, err := list(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if *into == nil {
+		*into = map[object.Key]P{}
+	}
+	all := items(got)
+	for i := range all {
+		o := P(&all[i])
+		(*into)[object.KeyOf(o)] = o
+	}
+	return nil
 }
 
 // farewell is the status without what Fairlead has to say: no addresses for the Ingresses that it served, and no parents of its own for routes. Those of Gateways

@@ -485,8 +485,9 @@ func TestRights(t *testing.T) {
 func TestCleanup(t *testing.T) {
 	served := []string{
 		"networking.k8s.io/ingresses get,list", "networking.k8s.io/ingresses/status patch", "/services get,list,delete",
-		"gateway.networking.k8s.io/httproutes get,list", "gateway.networking.k8s.io/httproutes/status patch",
-		"gateway.networking.k8s.io/grpcroutes get,list", "gateway.networking.k8s.io/grpcroutes/status patch",
+	}
+	for _, kind := range []string{"httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "backendtlspolicies"} {
+		served = append(served, "gateway.networking.k8s.io/"+kind+" get,list", "gateway.networking.k8s.io/"+kind+"/status patch")
 	}
 	const lease = "coordination.k8s.io/leases delete"
 	for _, tt := range []struct {

@@ -137,6 +137,21 @@ spec:
   hostnames: [calls.e2e.test]
   rules: [{backendRefs: [{name: app, port: 80}]}]
 ---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: nowhere, namespace: e2e}
+spec: {parentRefs: [{name: web}], hostnames: [tls.e2e.test], rules: [{backendRefs: [{name: app, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: nowhere, namespace: e2e}
+spec: {parentRefs: [{name: web}], rules: [{backendRefs: [{name: app, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: nowhere, namespace: e2e}
+spec: {parentRefs: [{name: web}], rules: [{backendRefs: [{name: app, port: 80}]}]}
+---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: authority, namespace: e2e}

@@ -17,7 +17,7 @@ import (
 // serves sends a request along every way in: Ingress and HTTPRoute, HTTP and HTTPS, through the load balancer and through a node's port.
 func (f *field) serves(t *testing.T) {
 	ports := func(ns, service string) []string {
-		return strings.Fields(must(t, "", "kubectl", "get", "-n", ns, service, "-o", "jsonpath={.spec.ports[*].nodePort}"))
+		return strings.Fields(must(t, "", "kubectl", "get", "-n", ns, service, "-o", "jsonpath={.spec.ports[?(@.port==80)].nodePort} {.spec.ports[?(@.port==443)].nodePort}"))
 	}
 	own := ports(cluster.Namespace, "service/"+cluster.Release)
 	gatewayService := strings.TrimSpace(must(t, "", "kubectl", "get", "services", "-n", cluster.Namespace, "-o", "name", "--field-selector=metadata.name!="+cluster.Release, "-l", "gateway.networking.k8s.io/gateway-name=web"))
