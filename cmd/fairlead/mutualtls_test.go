@@ -68,9 +68,9 @@ func (i *issuer) issue(template *x509.Certificate) (pair tls.Certificate, cert, 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, text("CERTIFICATE", der), text("PRIVATE KEY", pkcs8)
 }
 
-// configMap is a ConfigMap with the issuer's own certificate.
-func (i *issuer) configMap(namespace, name string) string {
-	return fmt.Sprintf("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: %s}\ndata:\n  ca.crt: |\n%s", name, namespace, indent(i.pem))
+// configMap is a ConfigMap of the namespace shop with the issuer's own certificate.
+func (i *issuer) configMap(name string) string {
+	return fmt.Sprintf("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: shop}\ndata:\n  ca.crt: |\n%s", name, indent(i.pem))
 }
 
 // secret is a Secret with a certificate that the issuer issued.
@@ -149,7 +149,7 @@ func TestBackendTLSPolicyIsServed(t *testing.T) {
 	pair, _, _ := ours.issue(&x509.Certificate{DNSNames: []string{"pod.example.com"}})
 	dir := t.TempDir()
 	writeFile(t, dir, "web.yaml", verifiedFolder+tlsService(t, "web", &tls.Config{Certificates: []tls.Certificate{pair}}))
-	writeFile(t, dir, "ca.yaml", ours.configMap("shop", "ca"))
+	writeFile(t, dir, "ca.yaml", ours.configMap("ca"))
 	r := serveFolder(t, dir)
 	served := func() error {
 		a, err := get("http://"+r.http+"/", "client.example.com")
@@ -168,11 +168,11 @@ func TestBackendTLSPolicyIsServed(t *testing.T) {
 		}
 	}
 	eventually(t, "with the authority of the backend", served)
-	writeFile(t, dir, "ca.yaml", foreign.configMap("shop", "ca"))
+	writeFile(t, dir, "ca.yaml", foreign.configMap("ca"))
 	eventually(t, "with another authority", refused("backend-connect-failed"))
 	removeFile(t, dir, "ca.yaml")
 	eventually(t, "without an authority", refused("backend-connect-failed"))
-	writeFile(t, dir, "ca.yaml", ours.configMap("shop", "ca"))
+	writeFile(t, dir, "ca.yaml", ours.configMap("ca"))
 	eventually(t, "with the authority of the backend again", served)
 	status, out, _ := runCommand(t, "explain", "-f", dir, "http://client.example.com/")
 	if status != 0 || !strings.Contains(out, "verify pod.example.com") {
@@ -259,7 +259,7 @@ func TestClientCertificatesAreDemanded(t *testing.T) {
 	mode := func(m string) { writeFile(t, dir, "gateways.yaml", strings.ReplaceAll(demandingFolder, "MODE", m)) }
 	mode("AllowValidOnly")
 	writeFile(t, dir, "cert.yaml", ours.secret("shop", "cert", &x509.Certificate{DNSNames: []string{"*.example.com"}}))
-	writeFile(t, dir, "ca.yaml", ours.configMap("shop", "clients"))
+	writeFile(t, dir, "ca.yaml", ours.configMap("clients"))
 	r := serveFolder(t, dir)
 	with := func(pairs ...tls.Certificate) *shaker { return &shaker{r.https, &tls.Config{Certificates: pairs}} }
 	expect := func(what string, s *shaker, sni, host string, want int) {
@@ -321,7 +321,7 @@ func TestClientCertificatesAreDemanded(t *testing.T) {
 		return nil
 	})
 	expect("other Gateway", with(), open, open, 302)
-	writeFile(t, dir, "ca.yaml", foreign.configMap("shop", "clients"))
+	writeFile(t, dir, "ca.yaml", foreign.configMap("clients"))
 	eventually(t, "the other authority counts", func() error {
 		if got, _ := with(bad).ask(strict, strict); got != 302 {
 			return fmt.Errorf("got %d", got)
@@ -349,7 +349,7 @@ spec:
   - {name: http, protocol: HTTP, port: 80, hostname: %[1]s.example.com}
 `, name) + ours.secret("shop", name, &x509.Certificate{DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	}
-	folder += ours.configMap("shop", "ca") + tlsService(t, "web", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert})
+	folder += ours.configMap("ca") + tlsService(t, "web", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert})
 	writeFile(t, dir, "web.yaml", folder)
 	r := serveFolder(t, dir)
 	for range 3 {
@@ -360,4 +360,36 @@ spec:
 			}
 		}
 	}
+}
+
+// A TCPRoute that leads to a verified backend is plain on the client's side and TLS on the other.
+func TestConnectionsAreMadeAsPoliciesSay(t *testing.T) {
+	ours, foreign := newIssuer(t), newIssuer(t)
+	pair, _, _ := ours.issue(&x509.Certificate{DNSNames: []string{"pod.example.com"}})
+	dir := t.TempDir()
+	folder := strings.NewReplacer("protocol: HTTP, ", "protocol: TCP, ", "kind: HTTPRoute", "kind: TCPRoute").Replace(verifiedFolder)
+	writeFile(t, dir, "web.yaml", folder+tlsService(t, "web", &tls.Config{Certificates: []tls.Certificate{pair}}))
+	writeFile(t, dir, "ca.yaml", ours.configMap("ca"))
+	r := serveFolder(t, dir)
+	said := func() string {
+		c, err := net.Dial("tcp", r.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		text, _ := io.ReadAll(c) // a connection that is reset has said what it has said
+		return string(text)
+	}
+	if got := said(); !strings.Contains(got, "sni=pod.example.com") {
+		t.Errorf("the backend said %q", got)
+	}
+	writeFile(t, dir, "ca.yaml", foreign.configMap("ca"))
+	eventually(t, "nothing comes from a backend that is another", func() error {
+		if got := said(); got != "" {
+			return fmt.Errorf("the backend said %q", got)
+		}
+		return nil
+	})
 }

@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -14,7 +16,7 @@ import (
 // Connection is a connection to an endpoint, for whoever passes on what a client says, whatever that is: a TCP connection or, of a pool of UDP, a socket that sends
 // to the endpoint and receives from it alone. It counts as in flight at the endpoint until it is closed. Close may be called again.
 type Connection struct {
-	net.Conn        // as the operating system made it: a *net.TCPConn or a *net.UDPConn
+	net.Conn        // as the operating system made it, a *net.TCPConn or a *net.UDPConn, or a *tls.Conn over it
 	Endpoint string // its address
 	Tries    int    // how many endpoints were tried for it, this one among them
 
@@ -48,9 +50,22 @@ func (c *Connection) Refused(err error) { c.at.pool.failed(c.at, c.start, unreac
 // Dial connects to an endpoint of the pool. One that cannot be connected to is held to have failed and leads to another, as far as Options.MaxTries and
 // Options.ConnectTimeout allow. client is the address of whom the connection is for, for pools that keep clients at an endpoint by it; the zero Addr is unknown.
 //
-// The protocol of the pool does not matter: nothing is sent, not even the beginning of a TLS handshake. The error is always an *Error, with the reason NoEndpoints,
-// EndpointsBusy, BackendConnectFailed, or what the end of ctx means.
+// The protocol of the pool does not matter: nothing is sent, not even the beginning of a TLS handshake, unless endpoints of the pool have to prove who they are:
+// then they do, by TLS, before anything else. The error is always an *Error, with the reason NoEndpoints, EndpointsBusy, BackendConnectFailed, or what the end of
+// ctx means.
 func (p *Pool) Dial(ctx context.Context, client netip.Addr) (*Connection, error) {
+	return p.connection(ctx, client, false)
+}
+
+// DialAsIs is Dial without any proof: for two ends that speak TLS with each other.
+func (p *Pool) DialAsIs(ctx context.Context, client netip.Addr) (*Connection, error) {
+	return p.connection(ctx, client, true)
+}
+
+func (p *Pool) connection(ctx context.Context, client netip.Addr, asIs bool) (*Connection, error) {
+	if why := p.list.Load().refused; why != nil && !asIs {
+		return nil, &Error{Reason: route.BackendConnectFailed, Err: why}
+	}
 	start := p.set.now()
 	w := p.connectionWish(client)
 	var tried []*endpoint
@@ -63,7 +78,7 @@ func (p *Pool) Dial(ctx context.Context, client netip.Addr) (*Connection, error)
 			}
 			break
 		}
-		c, err := e.connect(ctx)
+		c, err := e.connect(ctx, asIs)
 		if err == nil {
 			c.Tries = len(tried) + 1
 			p.settle(client, w, e)
@@ -122,7 +137,7 @@ func (p *Pool) settle(client netip.Addr, w wish, e *endpoint) {
 }
 
 // connect connects to the endpoint, for which the caller has acquired it.
-func (e *endpoint) connect(ctx context.Context) (*Connection, error) {
+func (e *endpoint) connect(ctx context.Context, asIs bool) (*Connection, error) {
 	start, dial := e.pool.set.now(), e.pool.set.dial
 	if e.pool.key.UDP {
 		dial = e.pool.set.dialUDP
@@ -131,8 +146,26 @@ func (e *endpoint) connect(ctx context.Context) (*Connection, error) {
 	if err != nil {
 		return nil, e.connected(ctx, start, err)
 	}
+	if e.verify != nil && !asIs {
+		if raw, err = e.prove(ctx, raw); err != nil {
+			return nil, e.connected(ctx, start, err)
+		}
+	}
 	if !e.pool.key.UDP { // nothing is proved by a socket of UDP
 		err = e.connected(ctx, start, nil)
 	}
 	return &Connection{Conn: raw, Endpoint: e.address, at: e, start: start}, err
+}
+
+// prove has the endpoint prove who it is, and returns the connection that it did so on. If it does not, raw is closed.
+func (e *endpoint) prove(ctx context.Context, raw net.Conn) (net.Conn, error) {
+	err := e.verify.refusal()
+	if err == nil {
+		c := tls.Client(raw, e.verify.config())
+		if err = e.handshake(ctx, c); err == nil {
+			return c, nil
+		}
+	}
+	_ = raw.Close()
+	return nil, fmt.Errorf("tls handshake: %w", err)
 }

@@ -12,8 +12,10 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -212,5 +214,60 @@ func TestClientCertificate(t *testing.T) {
 	s.Install([]*route.Pool{{Key: testKey, Protocol: route.HTTPS, TLS: &without}})
 	if got, err := ask(t, p); err == nil {
 		t.Errorf("a client without a certificate is %q", got)
+	}
+}
+
+// Connections that are passed on as a whole are made with the same proof, unless the two ends speak TLS with each other.
+func TestDialedEndpointsAreVerified(t *testing.T) {
+	ours := newAuthority(t)
+	leaf := ours.issue(&x509.Certificate{DNSNames: []string{"a.example.com"}})
+	ln := listen(t)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer func() { _ = ln.Close() }()
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer func() { _ = c.Close() }()
+				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{leaf}})
+				if s.Handshake() == nil {
+					_, _ = io.WriteString(s, "sni="+s.ConnectionState().ServerName)
+					_ = s.Close()
+				}
+			})
+		}
+	})
+	s, p := newPoolOf(t, Options{}, route.HTTPS, ln.Addr().String())
+	demand := func(name, broken string) {
+		s.Install([]*route.Pool{{Key: testKey, Protocol: route.HTTPS, TLS: &route.PoolTLS{ServerName: name, Authorities: ours.pem(), Broken: broken}}})
+	}
+	demand("a.example.com", "")
+	c, err := p.Dial(t.Context(), netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(c)
+	if string(said) != "sni=a.example.com" {
+		t.Errorf("the endpoint said %q, %v", said, err)
+	}
+	_ = c.Close()
+	for _, broken := range []string{"", "no authority"} {
+		demand("b.example.com", broken)
+		if c, err := p.Dial(t.Context(), netip.Addr{}); err == nil {
+			t.Errorf("connected to an endpoint that has not proved to be another")
+			_ = c.Close()
+		}
+		raw, err := p.DialAsIs(t.Context(), netip.Addr{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := raw.Conn.(*tls.Conn); ok {
+			t.Error("TLS was begun between two ends that speak it with each other")
+		}
+		_ = raw.Close()
 	}
 }

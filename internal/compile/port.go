@@ -94,10 +94,17 @@ func replacePools(l *route.Listener, replace func(*route.Pool) *route.Pool) {
 func replaceFilterPools(filters []route.Filter, replace func(*route.Pool) *route.Pool) []route.Filter {
 	out := slices.Clone(filters)
 	for i, f := range out {
-		if m, ok := f.(*route.Mirror); ok {
-			other := *m
-			other.Pool = replace(m.Pool)
+		switch f := f.(type) {
+		case *route.Mirror:
+			other := *f
+			other.Pool = replace(f.Pool)
 			out[i] = &other
+		case *route.ExternalAuth:
+			if f.Pool != nil {
+				other := *f
+				other.Pool = replace(f.Pool)
+				out[i] = &other
+			}
 		}
 	}
 	return out

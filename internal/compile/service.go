@@ -63,6 +63,7 @@ func (c *compiler) streamPool(ns, name string, port int32) (*route.Pool, *poolEr
 		r := c.reader(key, service)
 		p := &route.Pool{Key: key, Protocol: route.TCP, Policy: r.policy(), Source: portSource(key, i)}
 		p.Care, _ = r.readCare()
+		c.secure(p, nameOfPort(service, port))
 		c.pools[key] = p
 	}
 	return c.pools[key], nil

@@ -17,6 +17,7 @@ import (
 // connector is what the proxy wants of a *backend.Pool beside requests.
 type connector interface {
 	Dial(ctx context.Context, client netip.Addr) (*backend.Connection, error)
+	DialAsIs(ctx context.Context, client netip.Addr) (*backend.Connection, error)
 }
 
 // crossing is one connection, or flow of datagrams, on its way through the table: to a backend as a whole, or to an end before that.
@@ -72,8 +73,12 @@ func (x *crossing) connect() (ok bool) {
 		x.failed(route.Internal, "the pool "+x.backend.name+" is not installed")
 		return false
 	}
+	dial := pool.Dial
+	if x.listener.Mode == route.Passthrough {
+		dial = pool.DialAsIs
+	}
 	var err error
-	if x.to, err = pool.Dial(x.proxy.ctx, x.from.Addr()); err == nil {
+	if x.to, err = dial(x.proxy.ctx, x.from.Addr()); err == nil {
 		return true
 	}
 	x.failed(route.BackendConnectFailed, err.Error())
