@@ -16,7 +16,7 @@ const maxWeight = 1_000_000
 // backendPool finds the pool that a route's reference to a backend names. The verdict says why there is none: it is the one of the condition ResolvedRefs, and
 // code is the more precise one of the Problem. Whether the route may refer to the Service is decided before anybody looks whether it exists.
 func (c *compiler) backendPool(from object.Ref, ref *gatewayv1.BackendObjectReference) (pool *route.Pool, v verdict, code string) {
-	return c.backendPoolBy(from, ref, c.servicePool)
+	return c.backendPoolBy(from, ref, c.httpPool)
 }
 
 // poolFinder is servicePool, or one like it for something else than HTTP.

@@ -106,6 +106,7 @@ type compiler struct {
 	authorities map[object.Key]parsedAuthorities       // authority.go
 	policies    map[policyTarget][]*backendPolicy      // backendtls.go; the one in force first
 	pools       map[route.PoolKey]*route.Pool          // service.go
+	noted       map[route.PoolKey]bool                 // unused.go
 	tables      map[route.Bind]*route.Port             // port.go
 	certs       []route.Certificate                    // listener.go, ingresstls.go
 	orders      map[object.Key]*order                  // acme.go

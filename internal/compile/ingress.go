@@ -179,7 +179,7 @@ func (c *compiler) ingressPool(g *ingress, field string, b *networkingv1.Ingress
 	port, err := c.servicePort(g.ref.Namespace, b.Service.Name, b.Service.Port)
 	if err == nil {
 		var pool *route.Pool
-		if pool, err = c.servicePool(g.ref.Namespace, b.Service.Name, port); err == nil {
+		if pool, err = c.httpPool(g.ref.Namespace, b.Service.Name, port); err == nil {
 			return pool, field, nil
 		}
 	}

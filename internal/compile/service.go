@@ -226,6 +226,9 @@ func externalHost(name string) (string, error) {
 	return cleanHostname(strings.TrimSuffix(name, "."), false)
 }
 
+// appProtocols are the names of an appProtocol that Fairlead understands, for people.
+const appProtocols = "kubernetes.io/h2c, kubernetes.io/ws, kubernetes.io/wss, http, https and grpc"
+
 // backendProtocol returns what is spoken to the endpoints of a Service port, by its appProtocol: the names that Kubernetes defines (KEP-3726), https, and grpc
 // and h2c, which are HTTP/2. Other names that Kubernetes does not reserve are hints for others, and mean HTTP here.
 func backendProtocol(service object.Key, port *corev1.ServicePort, udp bool) (route.Protocol, *poolError) {
@@ -255,7 +258,7 @@ func backendProtocol(service object.Key, port *corev1.ServicePort, udp bool) (ro
 		if !strings.HasPrefix(name, "kubernetes.io/") {
 			return route.HTTP, nil
 		}
-		return "", poolErrorf(codeUnsupportedProtocol, "port %d of Service %s has the appProtocol %q; supported are kubernetes.io/h2c, kubernetes.io/ws, kubernetes.io/wss, http, https and grpc",
-			port.Port, service, *port.AppProtocol)
+		return "", poolErrorf(codeUnsupportedProtocol, "port %d of Service %s has the appProtocol %q; supported are %s",
+			port.Port, service, *port.AppProtocol, appProtocols)
 	}
 }
