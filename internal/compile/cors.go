@@ -73,3 +73,16 @@ func corsNames[T ~string](in []T, field string) ([]string, *filterError) {
 	}
 	return out, nil
 }
+
+// checkPreflights reports a rule with a CORS filter whose matches all ask for another method than that of preflights, so that these never come to the filter.
+func (r *httpRule) checkPreflights(filters *httpFilters) {
+	if !filters.has(gatewayv1.HTTPRouteFilterCORS) || len(r.spec.Matches) == 0 {
+		return
+	}
+	for i := range r.spec.Matches {
+		if m := r.spec.Matches[i].Method; m == nil || *m == gatewayv1.HTTPMethodOptions {
+			return
+		}
+	}
+	r.problems.add(Warning, r.ref, r.field()+".matches", "PreflightNotMatched", "no match is for OPTIONS, the method of preflights, which the CORS filter of the rule should answer")
+}

@@ -137,6 +137,7 @@ func (r *httpRule) compile() {
 	} else {
 		rule.Backends = r.backends(filters)
 	}
+	r.checkPreflights(filters)
 	if r.fault != nil {
 		rule = route.Rule{Fault: r.fault}
 	} else if !filters.has(gatewayv1.HTTPRouteFilterRequestRedirect) {
