@@ -41,7 +41,7 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: web, namespace: shop}
+metadata: {name: web, namespace: shop, annotations: {fairlead.io/load-balancing: peak-ewma, fairlead.io/endpoint-weights: "address:127.0.0.1=3"}}
 spec: {ports: [{port: 80}]}
 `
 
@@ -54,7 +54,9 @@ func TestExplain(t *testing.T) {
 		exit int
 		want []string
 	}{
-		{"served", []string{"--backend", "shop/web:80=127.0.0.1:3000", "http://shop.example.com/a/b"}, 0, []string{"Ingress shop/shop spec.rules[0].http.paths[0]", "127.0.0.1:3000"}},
+		{"served", []string{"--backend", "shop/web:80=127.0.0.1:3000", "http://shop.example.com/a/b"}, 0, []string{
+			"Ingress shop/shop spec.rules[0].http.paths[0]", "by peak-ewma: 127.0.0.1:3000 (weight 3)",
+		}},
 		{"no endpoints", []string{"http://shop.example.com/a"}, 1, []string{"no endpoints: 503 no-endpoints"}},
 		{"prefix is by element", []string{"http://shop.example.com/ab"}, 1, []string{"prefix /a is not an element-wise prefix of /ab"}},
 		{"a route that is not attached", []string{"http://shop.example.com/ab"}, 1, []string{"Gateway infra/gw allows routes from its own namespace only"}},

@@ -401,6 +401,22 @@ func TestLocality(t *testing.T) {
 	}
 }
 
+// When too few endpoints are left, those that are left out are used as well, with every algorithm.
+func TestEndpointsThatAreUsedAllTheSame(t *testing.T) {
+	for _, policy := range policies {
+		_, p, _ := policyPool(t, policy, ones(4)...)
+		p.mu.Lock()
+		for _, e := range p.list.Load().all[:3] {
+			e.out, e.why = true, resetting
+		}
+		p.rebuild(p.list.Load().all)
+		p.mu.Unlock()
+		if got := picks(p, 2000); len(got) != 4 {
+			t.Errorf("%s: with three of four left out %v are used, want all", nameOf(policy), got)
+		}
+	}
+}
+
 // A request that was tried at all near endpoints goes to one that is far.
 func TestFarIsBetterThanNowhere(t *testing.T) {
 	eps := weighted(ones(3)...)

@@ -45,6 +45,7 @@ type endpoint struct {
 	info     route.Endpoint // held: pool.mu
 	health                  // held: pool.mu
 	warmFrom time.Duration  // held: pool.mu
+	used     bool           // by the list that is being made; held: pool.mu
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}

@@ -117,18 +117,28 @@ func (p *Pool) rebuild(all []*endpoint) {
 	l.follow(p.list.Load(), p.cursor.Load())
 	l.policy, l.care, l.hasher, l.next = p.policy, p.care, p.keys.Load().hasher, p.newPicker(l)
 	l.names = sync.OnceValue(func() map[name]*endpoint { return p.names(l.all) })
-	for _, e := range all {
-		aside := e.out && len(l.out) < len(all)
-		if e.aside.Swap(aside) && !aside {
-			p.startWarming(e)
-		}
-	}
+	p.setAside(l)
 	l.refused = p.verify.refusal()
 	p.list.Store(l)
 	p.schedule(l)
 	p.queue.all()
 	if hook := p.set.opt.Hooks.Endpoints; hook != nil {
 		hook(p.key, len(l.all), len(l.all)-len(l.out))
+	}
+}
+
+// setAside tells the endpoints whether they are left out: not if the list has them in use all the same. The caller holds p.mu.
+func (p *Pool) setAside(l *list) {
+	for _, e := range l.all {
+		e.used = false
+	}
+	for _, e := range l.in {
+		e.used = true
+	}
+	for _, e := range l.all {
+		if was := e.aside.Swap(e.out && !e.used); was && !e.out {
+			p.startWarming(e)
+		}
 	}
 }
 
