@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -605,5 +606,20 @@ func TestPortOfHTTPSBecomesOneOfTLS(t *testing.T) {
 	}
 	if res, _ := sendRaw(t, c, "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"); res.StatusCode >= 500 {
 		t.Error(res.Status)
+	}
+}
+
+// Where a policy says who the backends must be, what TLS was taken off is encrypted anew, and sent to nobody else.
+func TestDecryptedConnectionIsEncryptedAnew(t *testing.T) {
+	for _, name := range []string{"app.test", "other.test"} {
+		p := service("db", route.HTTPS)
+		p.TLS = &route.PoolTLS{ServerName: name, Authorities: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: anyCertificate().Certificate[0]})}
+		r := newConnRig(t, secured, world{
+			listeners: []*route.Listener{at(route.Terminate, "end.example.com", whole(all(p)))}, endpoints: map[*route.Pool][]string{p: {secureParrot(t, "a")}},
+		})
+		got, err := converse(tls.Client(r.connect(), &tls.Config{ServerName: "end.example.com", InsecureSkipVerify: true}), "hi")
+		if name == "app.test" && (got != "a/app.test:hiend" || err != nil) || name != "app.test" && got != "" {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
 	}
 }

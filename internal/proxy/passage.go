@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -207,6 +208,14 @@ func (p *passage) quiet() bool {
 	return p.idle > 0 && clock()-time.Duration(p.active.Load()) >= p.idle-p.idle/8
 }
 
+// below returns the connection that TLS goes over: what is reset must not be said to have ended.
+func below(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
+}
+
 // cut ends both directions at once. The first reason is the one that counts.
 func (p *passage) cut(reason route.Reason, err error) {
 	p.mu.Lock()
@@ -217,6 +226,6 @@ func (p *passage) cut(reason route.Reason, err error) {
 	p.mu.Unlock()
 	if first {
 		p.hang()
-		reset(p.backend)
+		reset(below(p.backend))
 	}
 }
