@@ -3,12 +3,12 @@ package compile
 import "testing"
 
 // mustPolicy is a BackendTLSPolicy for Service shop/v1; validation is what it demands of the endpoints.
-func mustPolicy(name, created, target, validation string) string {
+func mustPolicy(name, created, validation string) string {
 	return `
 apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy
 metadata: {name: ` + name + `, namespace: shop, generation: 4, creationTimestamp: "` + created + `"}
-spec: {targetRefs: [{group: "", kind: Service, name: v1` + target + `}], validation: {` + validation + `}}
+spec: {targetRefs: [{group: "", kind: Service, name: v1}], validation: {` + validation + `}}
 ---`
 }
 
@@ -20,12 +20,12 @@ func TestMustOfBackendTLSPolicies(t *testing.T) {
 		{
 			// BackendTLSPolicySpec.TargetRefs: "The older policy by creation timestamp takes precedence." "For any BackendTLSPolicy that does not take precedence, the
 			// implementation MUST ensure the `Accepted` Condition is set to `status: False`, with Reason `Conflicted`."
-			name: "the older", in: toV1 + mustPolicy("a", after, "", system) + mustPolicy("b", before, "", system),
+			name: "the older", in: toV1 + mustPolicy("a", after, system) + mustPolicy("b", before, system),
 			status: []string{"BackendTLSPolicy shop/a for infra/gw: ResolvedRefs; Accepted=False Conflicted", "BackendTLSPolicy shop/b for infra/gw: Accepted ResolvedRefs"},
 		},
 		{
 			// "The policy appearing first in alphabetical order by {namespace}/{name}."
-			name: "the first in the alphabet", in: toV1 + mustPolicy("b", before, "", system) + mustPolicy("a", before, "", system),
+			name: "the first in the alphabet", in: toV1 + mustPolicy("b", before, system) + mustPolicy("a", before, system),
 			status: []string{"BackendTLSPolicy shop/a for infra/gw: Accepted ResolvedRefs", "BackendTLSPolicy shop/b for infra/gw: ResolvedRefs; Accepted=False Conflicted"},
 		},
 		{
@@ -33,27 +33,27 @@ func TestMustOfBackendTLSPolicies(t *testing.T) {
 			// `status: False`, with a Reason and Message that indicate the cause of the error. Connections using an invalid CACertificateRef MUST fail, and the client MUST
 			// receive an HTTP 5xx error response. If ALL CACertificateRefs are invalid, the implementation MUST also ensure the `Accepted` Condition on the BackendTLSPolicy
 			// is set to `status: False`, with a Reason `NoValidCACertificate`."
-			name: "no certificate", in: toV1 + mustPolicy("p", before, "", `caCertificateRefs: [{group: "", kind: ConfigMap, name: nobody}], hostname: v1.test`),
+			name: "no certificate", in: toV1 + mustPolicy("p", before, `caCertificateRefs: [{group: "", kind: ConfigMap, name: nobody}], hostname: v1.test`),
 			status: []string{"BackendTLSPolicy shop/p for infra/gw: Accepted=False NoValidCACertificate", "ResolvedRefs=False InvalidCACertificateRef", "nobody"},
 			asks:   []string{"GET http://a.example.com/ => 502 backend-connect-failed"},
 		},
 		{
 			// "It refers to an unknown or unsupported kind of resource. In this case, the Reason must be set to `InvalidKind` and the Message of the Condition must explain
 			// which kind of resource is unknown or unsupported."
-			name: "kind", in: toV1 + mustPolicy("p", before, "", `caCertificateRefs: [{group: example.com, kind: Odd, name: x}], hostname: v1.test`),
+			name: "kind", in: toV1 + mustPolicy("p", before, `caCertificateRefs: [{group: example.com, kind: Odd, name: x}], hostname: v1.test`),
 			status: []string{"BackendTLSPolicy shop/p for infra/gw: Accepted=False NoValidCACertificate", "ResolvedRefs=False InvalidKind", "Odd"},
 			asks:   []string{"GET http://a.example.com/ => 502 backend-connect-failed"},
 		},
 		{
 			// BackendTLSPolicyValidation.WellKnownCACertificates: "If an implementation does not support the WellKnownCACertificates field, or the supplied value is not
 			// recognized, the implementation MUST ensure the `Accepted` Condition on the BackendTLSPolicy is set to `status: False`, with a Reason `Invalid`."
-			name: "unknown authorities", in: toV1 + mustPolicy("p", before, "", "wellKnownCACertificates: example.com/odd, hostname: v1.test"),
+			name: "unknown authorities", in: toV1 + mustPolicy("p", before, "wellKnownCACertificates: example.com/odd, hostname: v1.test"),
 			status: []string{"BackendTLSPolicy shop/p for infra/gw: ResolvedRefs; Accepted=False Invalid"},
 			asks:   []string{"GET http://a.example.com/ => 502 backend-connect-failed"},
 		},
 		{
 			// SubjectAltName.URI: "It MUST include both a scheme (e.g., "http" or "ftp") and a scheme-specific-part."
-			name: "names", in: toV1 + mustPolicy("p", before, "", system+`, subjectAltNames: [{type: URI, uri: no-scheme}]`),
+			name: "names", in: toV1 + mustPolicy("p", before, system+`, subjectAltNames: [{type: URI, uri: no-scheme}]`),
 			status: []string{"BackendTLSPolicy shop/p for infra/gw: ResolvedRefs; Accepted=False Invalid"},
 		},
 	})
