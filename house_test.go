@@ -40,7 +40,7 @@ var rooms = map[string]struct {
 	"internal/compile":        {rooms: []string{"internal/object", "internal/route"}, modules: []string{"k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/gateway-api"}},
 	"internal/route":          {},
 	"internal/backend":        {rooms: []string{"internal/route"}, modules: []string{"golang.org/x/net", "golang.org/x/sys"}},
-	"internal/acme":           {rooms: []string{"internal/route"}, modules: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"}},
+	"internal/acme":           {rooms: []string{"internal/route"}, modules: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap", "golang.org/x/crypto"}},
 	"internal/acme/dns01":     {modules: []string{"github.com/libdns/libdns", "github.com/miekg/dns"}},
 	"internal/acmestore":      {rooms: []string{"internal/acme", "internal/object"}, modules: []string{"github.com/caddyserver/certmagic", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go"}},
 	"internal/cert":           {rooms: []string{"internal/route"}},

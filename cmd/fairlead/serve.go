@@ -96,6 +96,7 @@ type server struct {
 	backends *backend.Set
 	certs    *cert.Store
 	issuer   *issue.Manager // nil: no certificates are ordered
+	stapler  *issue.Stapler // nil without issuer
 	proxy    *proxy.Proxy
 	metrics  *telemetry.Metrics
 	own      atomic.Pointer[[]netip.AddrPort] // where this process listens
@@ -161,6 +162,9 @@ func serve(ctx context.Context, o serveOptions, set settings, from reader, out, 
 	defer wg.Wait()
 	defer unfollow()
 	wg.Go(func() { s.follow(following) })
+	if s.stapler != nil {
+		wg.Go(func() { s.stapler.Run(following) })
+	}
 	if w, ok := from.(interface{ write(ctx context.Context) }); ok {
 		wg.Go(func() { w.write(ctx) }) // whoever stops leaves the lead at once
 	}
@@ -213,7 +217,12 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 	if err != nil {
 		return nil, nil, err
 	}
-	s.certs = cert.New(cert.Options{Log: log})
+	certOptions := cert.Options{Log: log}
+	if issuer != nil {
+		s.stapler = issue.NewStapler(func() { s.certs.Refresh() })
+		certOptions.Staple = s.stapler.Staple
+	}
+	s.certs = cert.New(certOptions)
 	sessionKey, err := set.config.sessionKey()
 	if err != nil {
 		return nil, nil, err
@@ -300,6 +309,7 @@ func (s *server) apply() error {
 	err := s.proxy.Install(result.Table)
 	if s.issuer != nil {
 		s.issuer.Offer(result.Orders)
+		s.stapler.Offer(result.Orders)
 	}
 	s.metrics.KeepTable(result.Table)
 	s.snapshot = snap

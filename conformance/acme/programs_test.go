@@ -146,15 +146,15 @@ func eventually(t *testing.T, within time.Duration, what string, so func() error
 
 // authority is a running Pebble with its DNS.
 type authority struct {
-	t                    *testing.T
-	api, admin           int // ports
-	dns, dnsAdmin        int
-	http, tls            int // where it looks for proofs
-	config               map[string]any
-	env                  []string
-	pebble, names        *process
-	client               *http.Client
-	accountsNeedExternal bool
+	t             *testing.T
+	api, admin    int // ports
+	dns, dnsAdmin int
+	http, tls     int // where it looks for proofs
+	config        map[string]any
+	env           []string
+	pebble, names *process
+	client        *http.Client
+	zone          *zone // nil: the DNS says 127.0.0.1 to everything
 }
 
 // newAuthority starts an authority. change may change its configuration.
@@ -169,14 +169,16 @@ func newAuthority(t *testing.T, change func(*authority)) *authority {
 		"profiles": map[string]any{
 			"default":    map[string]any{"description": "", "validityPeriod": 7776000},
 			"shortlived": map[string]any{"description": "", "validityPeriod": 518400},
-			"moment":     map[string]any{"description": "", "validityPeriod": 40},
+			"moment":     map[string]any{"description": "", "validityPeriod": 60},
 		},
 	}
 	if change != nil {
 		change(a)
 	}
-	a.names = start(t, programs.names, nil, "-dnsserver", a.address(a.dns), "-management", a.address(a.dnsAdmin), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
-		"-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
+	if a.zone == nil {
+		a.names = start(t, programs.names, nil, "-dnsserver", a.address(a.dns), "-management", a.address(a.dnsAdmin), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
+			"-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
+	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(must(os.ReadFile(a.roots())))
 	a.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}

@@ -22,18 +22,22 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
+	// Staple returns the OCSP response to present with a certificate, DER, or nil. Nil: none is presented.
+	Staple func(leaf []byte) []byte
 }
 
 // Store holds the certificates that are presented to clients. Make one with New. Safe for concurrent use.
 type Store struct {
-	log *slog.Logger
-	now func() time.Time
+	log    *slog.Logger
+	now    func() time.Time
+	staple func(leaf []byte) []byte // nil: nothing is stapled
 
 	serving atomic.Pointer[serving]
 	unknown *fallback // for names that are not configured
 
-	mu     sync.Mutex // held by Install
-	parsed *parsed    // guarded by mu
+	mu     sync.Mutex          // held by Install
+	parsed *parsed             // guarded by mu
+	latest []route.Certificate // guarded by mu: what was installed last
 }
 
 // serving is everything that is presented. It is immutable, except for the fallbacks, which are made when they are first needed.
@@ -58,7 +62,7 @@ type Info struct {
 
 // New returns a Store that presents a self-signed certificate to everybody.
 func New(opt Options) *Store {
-	s := &Store{log: opt.Log, now: opt.Now}
+	s := &Store{log: opt.Log, now: opt.Now, staple: opt.Staple}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -76,6 +80,19 @@ func New(opt Options) *Store {
 func (s *Store) Install(list []route.Certificate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.install(list)
+}
+
+// Refresh presents what is installed with the OCSP responses that there are now.
+func (s *Store) Refresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.install(s.latest)
+}
+
+// install is Install. s.mu is held.
+func (s *Store) install(list []route.Certificate) {
+	s.latest = list
 	old := s.serving.Load()
 	next := &serving{binds: map[route.Bind]*index{}, fallbacks: map[string]*fallback{}}
 	s.parsed.begin()
@@ -98,11 +115,25 @@ func (s *Store) pairs(c route.Certificate) []pair {
 	var usable []pair
 	for _, p := range c.Pairs {
 		if m := s.parsed.read(p); m != nil {
-			usable = append(usable, pair{material: m, secret: p.Namespace + "/" + p.Name})
+			usable = append(usable, pair{material: s.stapled(m), secret: p.Namespace + "/" + p.Name})
 		}
 	}
 	slices.SortStableFunc(usable, func(a, b pair) int { return cmp.Compare(a.rank, b.rank) })
 	return usable
+}
+
+// stapled returns m with its OCSP response, if there is one. m itself stays as it is, since handshakes may be using it.
+func (s *Store) stapled(m *material) *material {
+	if s.staple == nil {
+		return m
+	}
+	response := s.staple(m.cert.Certificate[0])
+	if response == nil {
+		return m
+	}
+	with := *m
+	with.cert.OCSPStaple = response
+	return &with
 }
 
 // fallback returns the fallback of a host name. It outlives an Install, so that clients that accepted it once need not do so again.

@@ -22,8 +22,7 @@ var (
 	classTypes   = []string{string(gatewayv1.GatewayClassConditionStatusAccepted), string(gatewayv1.GatewayClassConditionStatusSupportedVersion)}
 	gatewayTypes = []string{
 		string(gatewayv1.GatewayConditionAccepted), string(gatewayv1.GatewayConditionProgrammed), string(gatewayv1.GatewayConditionResolvedRefs),
-		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), "DefaultGateway",
-		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), compile.CertificatesIssued,
+		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), "DefaultGateway", compile.CertificatesIssued,
 	}
 	setTypes      = []string{string(gatewayv1.ListenerSetConditionAccepted), string(gatewayv1.ListenerSetConditionProgrammed), compile.CertificatesIssued}
 	listenerTypes = []string{
