@@ -102,10 +102,10 @@ func TestAnOrderThatIsRefusedSaysWhyAndStopsNoOther(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, nil)
 	f := newFleet(t, a, 2, "  issuers:\n"+a.issuerYAML("pebble"))
-	f.ingress("refused", "pebble", "refused.example.com")
+	f.ingress("refused", "pebble", "refused.example")
 	f.ingress("web", "pebble", "a.example.com")
 	f.wantServed("a.example.com", 3*time.Minute)
-	f.event("CertificateFailed", "refused.example.com")
+	f.event("CertificateFailed", "refused.example")
 	f.event("CertificateFailed", "rejectedIdentifier")
 }
 
@@ -186,9 +186,21 @@ func TestTwoHundredNamesAtOnce(t *testing.T) {
 	}
 }
 
+func TestShortLivedCertificatesAreServed(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, func(a *authority) { a.profile("shortlived", 6*24*3600) })
+	f := newFleet(t, a, 1, "  issuers:\n"+a.issuerYAML("pebble", "profile: shortlived"))
+	f.ingress("web", "pebble", "a.example.com")
+	f.wantServed("a.example.com", 3*time.Minute)
+	chain, err := served(a.address(a.tls), "a.example.com", a.root())
+	if err != nil || chain[0].NotAfter.Sub(chain[0].NotBefore) > 7*24*time.Hour {
+		t.Errorf("got a certificate from %s to %s, %v; want one of six days", chain[0].NotBefore, chain[0].NotAfter, err)
+	}
+}
+
 func TestARenewalFailsNoHandshake(t *testing.T) {
 	t.Parallel()
-	a := newAuthority(t, nil)
+	a := newAuthority(t, func(a *authority) { a.profile("moment", 60) })
 	f := newFleet(t, a, 2, "  issuers:\n"+a.issuerYAML("pebble", "profile: moment"))
 	f.ingress("web", "pebble", "a.example.com")
 	f.wantServed("a.example.com", 3*time.Minute)

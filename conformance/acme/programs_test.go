@@ -165,12 +165,9 @@ func newAuthority(t *testing.T, change func(*authority)) *authority {
 		"listenAddress": a.address(a.api), "managementListenAddress": a.address(a.admin),
 		"certificate": filepath.Join(programs.certs, "localhost", "cert.pem"), "privateKey": filepath.Join(programs.certs, "localhost", "key.pem"),
 		"httpPort": a.http, "tlsPort": a.tls, "ocspResponderURL": "", "externalAccountBindingRequired": false,
-		"domainBlocklist": []string{"refused.example.com"}, "retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
-		"profiles": map[string]any{
-			"default":    map[string]any{"description": "", "validityPeriod": 7776000},
-			"shortlived": map[string]any{"description": "", "validityPeriod": 518400},
-			"moment":     map[string]any{"description": "", "validityPeriod": 60},
-		},
+		"domainBlocklist": []string{"refused.example"}, "retryAfter": map[string]int{"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
+		// An authority with several profiles takes one at random for who names none.
+		"profiles": map[string]any{"default": map[string]any{"description": "", "validityPeriod": 7776000}},
 	}
 	if change != nil {
 		change(a)
@@ -189,6 +186,11 @@ func newAuthority(t *testing.T, change func(*authority)) *authority {
 func (*authority) address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 func (*authority) roots() string           { return filepath.Join(programs.certs, "pebble.minica.pem") }
 func (a *authority) directory() string     { return "https://" + a.address(a.api) + "/dir" }
+
+// profile adds a profile whose certificates live for some seconds.
+func (a *authority) profile(name string, seconds int) {
+	a.config["profiles"].(map[string]any)[name] = map[string]any{"description": "", "validityPeriod": seconds}
+}
 
 // start starts Pebble. It has another root each time, and remembers nothing.
 func (a *authority) start() {

@@ -42,7 +42,7 @@ func (r Result) WithIssuance(known map[object.Key]Issuance) (Status, []Problem) 
 		ref := object.Ref{Kind: o.Source.Kind, Namespace: o.Source.Namespace, Name: o.Source.Name}
 		i, isKnown := known[object.Key{Namespace: o.Namespace, Name: o.Name}]
 		n := noticeOf(o, i)
-		if isKnown && n.code != CodeOrdered { // of that the compiler has said what there is to say
+		if isKnown && (i.Failed != "" || i.Issuer != "") { // of the others the compiler has said what there is to say
 			severity := Note
 			if n.code == CodeFailed {
 				severity = Warning
