@@ -3,6 +3,7 @@
 # make lint   formatters and linters
 # make soak   a million requests while everything changes (SOAK_REQUESTS=N)
 # make bench  benchmarks (BENCH=pattern)
+# make bench-faults  one of four endpoints turns bad, beside HAProxy and nginx, which must be installed (FAULTS_WINDOW=20s)
 # make fuzz   every fuzz target for FUZZTIME each
 # make graphs random graphs of Gateways, routes and grants against a slow reading of the specification (GRAPHS=N)
 #
@@ -29,7 +30,7 @@ GRAPHS        ?= 10000
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint acme soak bench fuzz graphs tidy clean cluster cluster-down kubectl conformance conformance-full conformance-suite
+.PHONY: run build test lint acme soak bench bench-faults fuzz graphs tidy clean cluster cluster-down kubectl conformance conformance-full conformance-suite
 
 export CLUSTER
 IN_CLUSTER := $(GO) run -C conformance ./cmd/cluster
@@ -55,6 +56,9 @@ lint:
 
 soak:
 	$(GO) test ./cmd/fairlead -run '^TestSoak$$' -count=1 -v -timeout 60m -soak.requests=$(SOAK_REQUESTS)
+
+bench-faults:
+	FAULTS_WINDOW=$(or $(FAULTS_WINDOW),20s) $(GO) test ./cmd/fairlead -tags faults -run '^TestFaults$$' -count=1 -v -timeout 30m
 
 bench:
 	$(GO) test ./... -run '^$$' -bench '$(BENCH)' -benchmem

@@ -48,6 +48,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServe(), newDemo(), newTable(), newLint(), newExplain(), newCerts(), newProbe(), newCleanup(), newVersion())
+	root.AddCommand(newServe(), newDemo(), newTable(), newLint(), newExplain(), newBackends(), newCerts(), newProbe(), newCleanup(), newVersion())
 	return root
 }
