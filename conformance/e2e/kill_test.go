@@ -34,7 +34,7 @@ func (f *field) kills(t *testing.T) {
 	}
 	figure(t, "a replica is killed, %d times: new connections failed for at most %d ms (median %d), those to a plain Service beside it for at most %d ms (median %d)",
 		len(ours), slices.Max(ours).Milliseconds(), percentile(ours, 50).Milliseconds(), slices.Max(theirs).Milliseconds(), percentile(theirs, 50).Milliseconds())
-	// The plain application takes some seconds to start, so that its outage is as long as Kubernetes goes on sending requests to a pod that is dead; Fairlead's may be
+	// The plain application is probed as often as Fairlead, and takes some seconds to start, so that its outage is as long as Kubernetes goes on sending requests to a pod that is dead; Fairlead's may be
 	// as long as that. A kubelet looks once a second who has died, and the two pods need not be on one node.
 	if slices.Max(ours) > slices.Max(theirs)+time.Second {
 		t.Errorf("new connections failed for up to %s, those to a plain Service for %s", slices.Max(ours), slices.Max(theirs))

@@ -56,7 +56,7 @@ func applications(t *testing.T) string {
 	certificate, key := pair()
 	encode := base64.StdEncoding.EncodeToString
 	return strings.NewReplacer("@CRT@", encode([]byte(certificate)), "@KEY@", encode([]byte(key))).Replace(
-		strings.Join([]string{teamManifest, deployment("app", 3, "0s"), deployment("plain", 2, "5s")}, "\n---\n"))
+		strings.Join([]string{teamManifest, deployment("app", 3, "0s", 1), deployment("plain", 2, "5s", 2)}, "\n---\n"))
 }
 
 const teamManifest = `apiVersion: v1
@@ -187,7 +187,7 @@ spec:
 `
 
 // deployment is an application that behaves well: it goes on serving for a while after it was told to end, until everybody has heard of it.
-func deployment(name string, replicas int, startDelay string) string {
+func deployment(name string, replicas int, startDelay string, probe int) string {
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: %[1]s, namespace: e2e}
@@ -204,7 +204,7 @@ spec:
         image: %[3]s
         imagePullPolicy: Never
         env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: START_DELAY, value: %[4]s}]
-        readinessProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: 1, failureThreshold: 1}
+        readinessProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: %[5]d, failureThreshold: %[5]d}
         lifecycle: {preStop: {sleep: {seconds: 3}}}
-`, name, replicas, cluster.AppImage, startDelay)
+`, name, replicas, cluster.AppImage, startDelay, probe)
 }
