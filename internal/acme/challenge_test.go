@@ -25,7 +25,8 @@ func newTestChallenges(mem *memory, hosts ...string) *Challenges {
 	return c
 }
 
-func challenge(kind, host, token string) []byte {
+func challenge(kind, host string) []byte {
+	const token = "tok"
 	text, err := json.Marshal(acme.Challenge{
 		Type: kind, Token: token, KeyAuthorization: token + ".thumb", Identifier: acme.Identifier{Type: "dns", Value: host},
 	})
@@ -38,7 +39,7 @@ func challenge(kind, host, token string) []byte {
 func TestAChallengeIsAnsweredByWhoHasHeardOfIt(t *testing.T) {
 	mem := newMemory()
 	c := newTestChallenges(mem, "a.example.com", "b.example.com")
-	c.Learn(tokens+"a.example.com.json", challenge(acme.ChallengeTypeHTTP01, "a.example.com", "tok"))
+	c.Learn(tokens+"a.example.com.json", challenge(acme.ChallengeTypeHTTP01, "a.example.com"))
 	c.Learn("acme/ca.example-dir/users/ops/ops.key", []byte("a key is no challenge"))
 	if got, ok := c.HTTP(t.Context(), "a.example.com", at+"tok"); !ok || got != "tok.thumb" {
 		t.Errorf("got %q, %v", got, ok)
@@ -49,7 +50,7 @@ func TestAChallengeIsAnsweredByWhoHasHeardOfIt(t *testing.T) {
 	if c.Certificate(t.Context(), "a.example.com") != nil {
 		t.Error("an HTTP challenge was answered with a certificate")
 	}
-	c.Learn(tokens+"b.example.com.json", challenge(acme.ChallengeTypeTLSALPN01, "b.example.com", "tok"))
+	c.Learn(tokens+"b.example.com.json", challenge(acme.ChallengeTypeTLSALPN01, "b.example.com"))
 	if cert := c.Certificate(t.Context(), "b.example.com"); cert == nil {
 		t.Error("a TLS challenge was not answered")
 	}
@@ -62,7 +63,7 @@ func TestAChallengeIsAnsweredByWhoHasHeardOfIt(t *testing.T) {
 func TestAChallengeOfAnotherReplicaIsFoundInTheStorage(t *testing.T) {
 	mem := newMemory()
 	c := newTestChallenges(mem, "a.example.com")
-	mem.files[tokens+"a.example.com.json"] = challenge(acme.ChallengeTypeHTTP01, "a.example.com", "tok")
+	mem.files[tokens+"a.example.com.json"] = challenge(acme.ChallengeTypeHTTP01, "a.example.com")
 	if got, ok := c.HTTP(t.Context(), "a.example.com", at+"tok"); !ok || got != "tok.thumb" {
 		t.Errorf("got %q, %v", got, ok)
 	}
@@ -107,7 +108,7 @@ func TestBogusChallengesNeverReachTheStorage(t *testing.T) {
 
 func TestWhatIsNoChallengeIsNotAnswered(t *testing.T) {
 	c := newTestChallenges(newMemory(), "a.example.com")
-	c.Learn(tokens+"a.example.com.json", challenge(acme.ChallengeTypeHTTP01, "a.example.com", "tok"))
+	c.Learn(tokens+"a.example.com.json", challenge(acme.ChallengeTypeHTTP01, "a.example.com"))
 	for _, p := range []string{at, at + "tok/", at + "tok2", "/tok", "/.well-known/acme-challenge", at + "../tok"} {
 		if got, ok := c.HTTP(t.Context(), "a.example.com", p); ok {
 			t.Errorf("%s: answered with %q", p, got)

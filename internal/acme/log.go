@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -24,7 +25,7 @@ func (c core) Enabled(zapcore.Level) bool {
 
 // With implements zapcore.Core.
 func (c core) With(fields []zapcore.Field) zapcore.Core {
-	return core{c.log, append(c.fields[:len(c.fields):len(c.fields)], fields...)}
+	return core{c.log, append(slices.Clip(c.fields), fields...)}
 }
 
 // Check implements zapcore.Core.

@@ -20,12 +20,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-
-	"github.com/caddyserver/certmagic"
 )
 
 // The marks of what is ours in Fairlead's namespace.

@@ -40,6 +40,9 @@ func (s Secret) read(ctx context.Context) (string, error) {
 // ttl is how long others may remember a record that says nothing about it.
 const ttl = time.Minute
 
+// day is the longest time to live that is believed.
+const day = 24 * time.Hour
+
 // timeout limits one exchange with a server.
 const timeout = 30 * time.Second
 
@@ -125,11 +128,11 @@ func resourceRecords(zone string, records []libdns.Record) ([]dns.RR, error) {
 		if rr.Type != "TXT" {
 			return nil, fmt.Errorf("change record %s: its type is %s, not TXT", rr.Name, rr.Type)
 		}
-		if rr.TTL <= 0 {
+		if rr.TTL <= 0 || rr.TTL > day {
 			rr.TTL = ttl
 		}
 		out = append(out, &dns.TXT{
-			Hdr: dns.RR_Header{Name: dns.Fqdn(libdns.AbsoluteName(rr.Name, zone)), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: uint32(rr.TTL / time.Second)},
+			Hdr: dns.RR_Header{Name: dns.Fqdn(libdns.AbsoluteName(rr.Name, zone)), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: uint32(rr.TTL / time.Second)}, // #nosec G115 -- a day at most
 			Txt: []string{rr.Data},
 		})
 	}

@@ -48,7 +48,7 @@ func (p *primary) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	if tsig := m.IsTsig(); tsig == nil || w.TsigStatus() != nil {
 		answer.Rcode = dns.RcodeNotAuth
 	} else {
-		answer.SetTsig(tsig.Hdr.Name, tsig.Algorithm, 300, int64(tsig.TimeSigned)) //nolint:gosec // a time
+		answer.SetTsig(tsig.Hdr.Name, tsig.Algorithm, 300, int64(tsig.TimeSigned))
 		p.mu.Lock()
 		for _, rr := range m.Ns {
 			txt, name := rr.(*dns.TXT), rr.Header().Name
