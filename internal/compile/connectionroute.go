@@ -19,7 +19,7 @@ func (c *compiler) tlsRoutes(index parents) {
 		}
 		ref := object.Ref{Kind: "TLSRoute", Namespace: obj.Namespace, Name: obj.Name}
 		c.guard(ref, func() {
-			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: c.serverNames(ref, obj.Spec.Hostnames)}
+			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.serverNames(ref, obj.Spec.Hostnames)}
 			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TLSRouteRule) backendRefs { return r.BackendRefs })
 			if status := c.connectionRoute(head, index, obj, rules, c.streamPool); status != nil {
 				set(&c.status.TLSRoutes, ref.Key(), gatewayv1.TLSRouteStatus{RouteStatus: *status})
@@ -36,7 +36,7 @@ func (c *compiler) tcpRoutes(index parents) {
 		}
 		ref := object.Ref{Kind: "TCPRoute", Namespace: obj.Namespace, Name: obj.Name}
 		c.guard(ref, func() {
-			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: anyHostname}
+			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: anyHostname}
 			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TCPRouteRule) backendRefs { return r.BackendRefs })
 			if status := c.connectionRoute(head, index, obj, rules, c.streamPool); status != nil {
 				set(&c.status.TCPRoutes, ref.Key(), gatewayv1.TCPRouteStatus{RouteStatus: *status})
@@ -53,7 +53,7 @@ func (c *compiler) udpRoutes(index parents) {
 		}
 		ref := object.Ref{Kind: "UDPRoute", Namespace: obj.Namespace, Name: obj.Name}
 		c.guard(ref, func() {
-			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, hostnames: anyHostname}
+			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: anyHostname}
 			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.UDPRouteRule) backendRefs { return r.BackendRefs })
 			if status := c.connectionRoute(head, index, obj, rules, c.datagramPool); status != nil {
 				set(&c.status.UDPRoutes, ref.Key(), gatewayv1.UDPRouteStatus{RouteStatus: *status})
