@@ -9,7 +9,8 @@ import (
 // options finds the connection options in the heads of HTTP/1 responses as they go by: the names of fields that are for this connection only (RFC 9110, section
 // 7.6.1). http.Transport forgets them when one of the options is close. The zero value looks at nothing until begin.
 //
-// begin may be called while a Read waits for the first byte of the response, and remove when http.Transport has returned that.
+// It belongs to whoever reads from the connection. begin is called while a Read waits for the first byte of the response, with the receiver locked, and remove
+// when http.Transport has returned that.
 type options struct {
 	on     bool // a head is coming
 	first  bool // its first line has not ended yet

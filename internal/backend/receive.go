@@ -36,23 +36,26 @@ func newReceiver(c net.Conn) *receiver {
 	return r
 }
 
-// quiet waits until a Read has handed on everything that had come, another waits for more, and still nothing has. It returns false if the connection was closed
-// instead, or if the beginning of a TLS record came without its end.
+// quiet waits until a Read has handed on everything that had come, another waits for more, and still nothing has. Then it begins the head, unless that is nil:
+// whatever comes from then on belongs to it. It returns false if the connection was closed instead, or if the beginning of a TLS record came without its end.
 //
 // A goroutine of http.Transport reads from a connection as soon as a response has ended, and closes it if anything comes before the next request. Because of its
 // buffer it only gets to wait for the socket if nothing has. But it offers the connection to the next request first, and takes for the answer of that what
 // it finds then. A request that waits for quiet cannot be answered with what came before it, wherever that was: in the socket, in the buffer, or in between. (What
 // is still on the network at that moment cannot be told from an answer.)
-func (r *receiver) quiet() bool {
+func (r *receiver) quiet(head *options) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.closed {
-		if r.waiting && (r.raw == nil || !hungUp(r.raw)) {
-			return r.records.whole()
-		}
+	for !r.closed && !(r.waiting && (r.raw == nil || !hungUp(r.raw))) {
 		r.changed.Wait()
 	}
-	return false
+	if r.closed || !r.records.whole() {
+		return false
+	}
+	if head != nil {
+		head.begin()
+	}
+	return true
 }
 
 // close ends the waiting for quiet.

@@ -163,8 +163,7 @@ func (t *try) gotConn(info httptrace.GotConnInfo) {
 	case !t.conn.exclusive && worn:
 		t.endpoint.renew(t.conn) // this request goes over it all the same, others will not
 	case !t.conn.exclusive:
-	case !worn && t.conn.receiver.quiet():
-		t.conn.options.begin()
+	case !worn && t.conn.receiver.quiet(&t.conn.options):
 	default:
 		t.severed = true
 		_ = t.conn.Close() // writing to it fails, and http.Transport takes another
