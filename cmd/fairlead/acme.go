@@ -104,23 +104,29 @@ func (c *issuerConfig) validate() error {
 	case c.CA != "" && c.CAFile != "":
 		return errors.New("ca and caFile: one of them")
 	}
+	if err := c.validateAccount(); err != nil {
+		return err
+	}
 	for _, name := range c.Challenges {
 		if name != "http-01" && name != "tls-alpn-01" {
 			return fmt.Errorf("challenges: %q is neither http-01 nor tls-alpn-01", name)
-		}
-	}
-	if e := c.ExternalAccount; e != nil {
-		if e.KeyID == "" {
-			return errors.New("externalAccount.keyID: it is missing")
-		}
-		if err := e.Key.validate(); err != nil {
-			return fmt.Errorf("externalAccount.key: %w", err)
 		}
 	}
 	if c.DNS != nil {
 		return c.DNS.validate()
 	}
 	return nil
+}
+
+func (c *issuerConfig) validateAccount() error {
+	e := c.ExternalAccount
+	if e == nil {
+		return nil
+	}
+	if e.KeyID == "" {
+		return errors.New("externalAccount.keyID: it is missing")
+	}
+	return wrap("externalAccount.key", e.Key.validate())
 }
 
 // isLabelValue tells whether s is a label of RFC 1123, which is good for a label's value too.
@@ -311,7 +317,7 @@ func (i *issuing) Watch(ctx context.Context, changed func()) error {
 }
 
 // write gets certificates until ctx ends.
-func (i *issuing) write(ctx context.Context) { i.Manager.Run(ctx) }
+func (i *issuing) write(ctx context.Context) { i.Run(ctx) }
 
 // issuances is what became of orders, as the compiler writes it into the status.
 func issuances(states []issue.State) map[object.Key]compile.Issuance {

@@ -31,7 +31,7 @@ func (r secretRef) validate() error {
 func (r secretRef) reader(secret readSecret) dns01.Secret {
 	return func(ctx context.Context) (string, error) {
 		if r.File != "" {
-			text, err := os.ReadFile(r.File) //nolint:gosec // the operator names the file
+			text, err := os.ReadFile(r.File)
 			return string(text), err
 		}
 		text, err := secret(ctx, r.Secret, r.Key)
@@ -108,7 +108,7 @@ func wrap(field string, err error) error {
 // dns returns what the ACME room wants.
 func (c *dnsConfig) dns(resolvers []string, secret readSecret) *issue.DNS {
 	out := &issue.DNS{Resolvers: resolvers, Wait: c.PropagationTimeout.Duration}
-	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	client := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()} //nolint:forbidigo // a copy, for its settings
 	switch {
 	case c.RFC2136 != nil:
 		r := c.RFC2136

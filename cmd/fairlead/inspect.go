@@ -128,14 +128,15 @@ func newTable() *cobra.Command {
 
 // tableText is the routing table, and below it the certificates on order.
 func tableText(result compile.Result) string {
-	text := result.Table.String()
+	var text strings.Builder
+	text.WriteString(result.Table.String())
 	for i, o := range result.Orders {
 		if i == 0 {
-			text += "\n"
+			text.WriteByte('\n')
 		}
-		text += o.String() + "\n"
+		text.WriteString(o.String() + "\n")
 	}
-	return text
+	return text.String()
 }
 
 // warn says on standard error what could not be read, for the commands whose answer does not show it.

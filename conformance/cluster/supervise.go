@@ -26,7 +26,11 @@ func (c *Cluster) Supervise(ctx context.Context) error {
 		name string
 		do   func(context.Context) error
 	}{
-		{"etcd", c.startEtcd}, {"API server", c.startAPIServer}, {"controllers", c.startControllers}, {"load balancer", c.startLoadBalancer}, {"node1", func(ctx context.Context) error { return c.startNode(ctx, node1) }},
+		{"etcd", c.startEtcd},
+		{"API server", c.startAPIServer},
+		{"controllers", c.startControllers},
+		{"load balancer", c.startLoadBalancer},
+		{"node1", func(ctx context.Context) error { return c.startNode(ctx, node1) }},
 		{"node2", func(ctx context.Context) error { return c.startNode(ctx, node2) }},
 		{"DNS", c.startDNS},
 	} {

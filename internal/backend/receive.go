@@ -46,7 +46,7 @@ func newReceiver(c net.Conn) *receiver {
 func (r *receiver) quiet(head *options) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.closed && !(r.waiting && (r.raw == nil || !hungUp(r.raw))) {
+	for !r.closed && (!r.waiting || r.raw != nil && hungUp(r.raw)) {
 		r.changed.Wait()
 	}
 	if r.closed || !r.records.whole() {

@@ -227,7 +227,7 @@ func (r *httpRule) ownFilters() *httpFilters {
 // newFilters makes ready for compiling filters at a field; those of a backend have the rule's as outer.
 func (r *httpRule) newFilters(field string, outer *httpFilters) *httpFilters {
 	return &httpFilters{
-		ports: r.opt.servedPort, prefixes: r.hasOnePrefix(), outer: outer, types: r.httpRoute.filters,
+		ports: r.opt.servedPort, prefixes: r.hasOnePrefix(), outer: outer, types: r.filters,
 		warn: func(at, code, message string) { r.problems.add(Warning, r.ref, field+at, code, "%s", message) },
 		backend: func(at string, ref *gatewayv1.BackendObjectReference) (*route.Pool, string) {
 			pool, v, code := r.backendPool(r.ref, ref)

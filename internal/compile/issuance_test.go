@@ -24,11 +24,14 @@ func TestWhatBecameOfOrdersIsInTheStatusOfWhoWantsThem(t *testing.T) {
 	}{
 		{"nothing is known", nil, "False Pending the certificate for b.example.com is on order; the certificate for *.example.com is on order", nil},
 		{
-			"one is issued", map[object.Key]Issuance{b: {Issuer: "staging", NotAfter: until}},
-			"False Pending the certificate for *.example.com is on order", []string{CodeIssued},
+			"one is issued",
+			map[object.Key]Issuance{b: {Issuer: "staging", NotAfter: until}},
+			"False Pending the certificate for *.example.com is on order",
+			[]string{CodeIssued},
 		},
 		{
-			"one failed", map[object.Key]Issuance{b: {Issuer: "staging", NotAfter: until}, wild: failed},
+			"one failed",
+			map[object.Key]Issuance{b: {Issuer: "staging", NotAfter: until}, wild: failed},
 			"False Failed no certificate for *.example.com: dns: urn:ietf:params:acme:error:dns - NXDOMAIN; backup: away; the next attempt is at 2026-03-01T00:00:00Z",
 			[]string{CodeIssued, CodeFailed},
 		},

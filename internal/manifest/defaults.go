@@ -57,7 +57,7 @@ func checkName(name string, length int, dots bool) string {
 }
 
 // setDefaults makes of o what the API server makes of it: the defaults of the API (for the Gateway API, of its CRDs) and of admission. It returns warnings.
-func setDefaults(o metav1.Object, k *kind) []string {
+func setDefaults(o metav1.Object, k *kind) []string { //nolint:gocyclo // one case for each kind
 	if o.GetNamespace() == "" && k.namespaced {
 		o.SetNamespace(metav1.NamespaceDefault)
 	}

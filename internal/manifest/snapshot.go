@@ -120,7 +120,7 @@ func (b *builder) add(e entry, origin string) {
 }
 
 // put puts an object into the map of its kind.
-func (b *builder) put(p placed) {
+func (b *builder) put(p placed) { //nolint:gocyclo // one case for each kind
 	s := b.snap
 	if p.origin != "" {
 		s.Origins[p.ref] = p.origin

@@ -114,7 +114,7 @@ func Alphabetical(a, b Key) int {
 
 // SameRoutes reports whether s and t hold the very same objects (by identity) of every kind that a table is compiled from, so that they differ in
 // EndpointSlices at most and a table compiled from one is the table of the other. A rolling deploy changes nothing else.
-func (s *Snapshot) SameRoutes(t *Snapshot) bool {
+func (s *Snapshot) SameRoutes(t *Snapshot) bool { //nolint:gocyclo // one comparison for each kind
 	return s != nil && t != nil &&
 		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&

@@ -105,7 +105,7 @@ func (x *exchange) bodyFor(a *boundAuth) (body []byte, ok bool) {
 	if x.body == nil {
 		return nil, true
 	}
-	body, err := io.ReadAll(io.LimitReader(x.body, int64(a.MaxBody)+1))
+	body, err := readLimited(x.body, a.MaxBody)
 	switch {
 	case err != nil:
 		x.fail(x.diagnose(err))
@@ -147,7 +147,9 @@ func askHTTP(ctx context.Context, x *exchange, a *boundAuth, body []byte) (g gra
 			header[name] = v
 		}
 	}
-	header["User-Agent"] = header["User-Agent"] // nothing, or net/http sends its own
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = nil // or net/http sends its own
+	}
 	req := &http.Request{
 		Method: x.in.Method, URL: &url.URL{Scheme: "http", Host: x.in.Host, RawQuery: x.in.URL.RawQuery}, Host: x.in.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(body)),
@@ -207,6 +209,11 @@ func aboutAnswer(name string) bool {
 	return strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "Access-Control-") || identityHeader(name)
 }
 
+// readLimited reads all of r, and if that is more than limit bytes, one more than those.
+func readLimited(r io.Reader, limit int) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(r, int64(limit)+1)) //nolint:forbidigo // with a limit
+}
+
 var errAuthReply = errors.New("ask authorization server: the answer is too large")
 
 // readDenial reads an answer that does not let a request pass. The client gets redirects and what it did wrong itself; the server's own failures are not its business.
@@ -217,7 +224,7 @@ func readDenial(res *http.Response) (*denial, error) {
 	case s < 300:
 		return &denial{status: http.StatusForbidden}, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAuthReply+1))
+	body, err := readLimited(res.Body, maxAuthReply)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ask authorization server: read answer: %w", err)

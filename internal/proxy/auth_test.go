@@ -303,8 +303,11 @@ func TestGRPCAuth(t *testing.T) {
 			status       int
 			reason       route.Reason
 		}{
-			{"/denied", "no token", 401, route.AuthDenied}, {"/refused", "403 Forbidden: auth-denied\n", 403, route.AuthDenied},
-			{"/query", "", 503, route.AuthFailed}, {"/garbage", "", 503, route.AuthFailed}, {"/unavailable", "", 503, route.AuthFailed},
+			{"/denied", "no token", 401, route.AuthDenied},
+			{"/refused", "403 Forbidden: auth-denied\n", 403, route.AuthDenied},
+			{"/query", "", 503, route.AuthFailed},
+			{"/garbage", "", 503, route.AuthFailed},
+			{"/unavailable", "", 503, route.AuthFailed},
 		} {
 			res := send(test.target)
 			if res.StatusCode != test.status || res.Header.Get(ReasonHeader) != string(test.reason) || test.body != "" && res.body != test.body {

@@ -51,16 +51,16 @@ func (x *exchange) challenged() bool {
 }
 
 // challengeConfig returns the configuration for a handshake that is the challenge of a certificate authority, and nil for any other.
-func (n *port) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+func (n *port) challengeConfig(hello *tls.ClientHelloInfo) *tls.Config {
 	c := n.proxy.opt.Challenges
 	if c == nil || !slices.Equal(hello.SupportedProtos, []string{challengeProtocol}) {
-		return nil, nil
+		return nil
 	}
 	cert := c.Certificate(hello.Context(), normalName(hello.ServerName))
 	if cert == nil {
-		return nil, nil
+		return nil
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{challengeProtocol}, Certificates: []tls.Certificate{*cert}, SessionTicketsDisabled: true,
-	}, nil
+	}
 }

@@ -52,18 +52,26 @@ func TestCORS(t *testing.T) {
 		status                                     int
 		want                                       string // "name: value" lines; absent headers are not there
 	}{
-		{"preflight", ask, "/several", "https://www.foo.com", "GET", "x-header-1, x-header-2", 204,
-			"Origin: https://www.foo.com\nCredentials: true\nMethods: GET, OPTIONS\nHeaders: x-header-1, x-header-2\nExpose: x-header-3, x-header-4\nMax-Age: 3600"},
-		{"preflight from a subdomain", ask, "/several", "https://xpto.www.bar.com", "GET", "", 204,
-			"Origin: https://xpto.www.bar.com\nCredentials: true\nMethods: GET, OPTIONS\nHeaders: x-header-1, x-header-2\nExpose: x-header-3, x-header-4\nMax-Age: 3600"},
+		{
+			"preflight", ask, "/several", "https://www.foo.com", "GET", "x-header-1, x-header-2", 204,
+			"Origin: https://www.foo.com\nCredentials: true\nMethods: GET, OPTIONS\nHeaders: x-header-1, x-header-2\nExpose: x-header-3, x-header-4\nMax-Age: 3600",
+		},
+		{
+			"preflight from a subdomain", ask, "/several", "https://xpto.www.bar.com", "GET", "", 204,
+			"Origin: https://xpto.www.bar.com\nCredentials: true\nMethods: GET, OPTIONS\nHeaders: x-header-1, x-header-2\nExpose: x-header-3, x-header-4\nMax-Age: 3600",
+		},
 		{"preflight from elsewhere", ask, "/several", "https://foobar.com", "GET", "", 403, ""},
 		{"preflight where nobody may", ask, "/none", "https://foobar.com", "GET", "", 403, ""},
-		{"preflight at the backend's filter", ask, "/backend", "https://www.foo.com", "GET", "", 204,
-			"Origin: https://www.foo.com\nCredentials: true\nMethods: GET, OPTIONS\nHeaders: x-header-1, x-header-2\nExpose: x-header-3, x-header-4\nMax-Age: 3600"},
+		{
+			"preflight at the backend's filter", ask, "/backend", "https://www.foo.com", "GET", "", 204,
+			"Origin: https://www.foo.com\nCredentials: true\nMethods: GET, OPTIONS\nHeaders: x-header-1, x-header-2\nExpose: x-header-3, x-header-4\nMax-Age: 3600",
+		},
 		{"open preflight", ask, "/open", "https://foobar.com:12345", "PUT", "x-a", 204, "Origin: *\nMethods: PUT\nHeaders: x-a\nExpose: *\nMax-Age: 5"},
 		{"open preflight without headers", ask, "/open", "null", "PUT", "", 204, "Origin: *\nMethods: PUT\nExpose: *\nMax-Age: 5"},
-		{"preflight with credentials", ask, "/credentials", "https://other.foo.com", "PUT", "x-header-1, x-header-2", 204,
-			"Origin: https://other.foo.com\nCredentials: true\nMethods: PUT\nHeaders: x-header-1, x-header-2\nMax-Age: 5"},
+		{
+			"preflight with credentials", ask, "/credentials", "https://other.foo.com", "PUT", "x-header-1, x-header-2", 204,
+			"Origin: https://other.foo.com\nCredentials: true\nMethods: PUT\nHeaders: x-header-1, x-header-2\nMax-Age: 5",
+		},
 		{"credentials for null", ask, "/credentials", "null", "PUT", "", 403, ""},
 		{"preflight with headers that are none", ask, "/open", "https://a.com", "PUT", "x a\tb", 204, "Origin: *\nMethods: PUT\nExpose: *\nMax-Age: 5"},
 		{"request", "GET", "/several", "https://www.foo.com", "", "", 200, "Origin: https://www.foo.com\nCredentials: true\nExpose: x-header-3, x-header-4"},

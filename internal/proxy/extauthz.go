@@ -53,7 +53,7 @@ func readUnary(res *http.Response) ([]byte, error) {
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("it answered %d", res.StatusCode)
 	}
-	data, err := io.ReadAll(io.LimitReader(res.Body, maxAuthReply+1))
+	data, err := readLimited(res.Body, maxAuthReply)
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}

@@ -36,8 +36,8 @@ func (n *port) tlsConfig(protocols ...string) *tls.Config {
 	}
 	bindTickets(c, c, nil)
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if challenge, err := n.challengeConfig(hello); challenge != nil || err != nil {
-			return challenge, err
+		if challenge := n.challengeConfig(hello); challenge != nil {
+			return challenge, nil
 		}
 		return n.demandingConfig(c, hello), nil
 	}
