@@ -24,7 +24,7 @@ type clientDemand struct {
 // serve it without would open to everybody what its author meant to close.
 func (c *compiler) checkClientValidation(l *listener) {
 	tls := l.gateway.obj.Spec.TLS
-	if l.protocol != route.HTTPS || tls == nil || tls.Frontend == nil {
+	if !l.terminates() || tls == nil || tls.Frontend == nil {
 		return
 	}
 	config, field := &tls.Frontend.Default, "spec.tls.frontend.default"
@@ -34,6 +34,11 @@ func (c *compiler) checkClientValidation(l *listener) {
 		}
 	}
 	if config.Validation == nil {
+		return
+	}
+	if l.protocol != route.HTTPS { // which is what Gateway API says that the field is about
+		c.problems.add(Warning, l.parent.ref, l.field+".protocol", "ClientsNotValidated",
+			"%s.validation of %s is for listeners of protocol HTTPS: clients of this one need no certificate", field, l.gateway.ref)
 		return
 	}
 	d := c.clientDemand(l.gateway, config.Validation, field+".validation")
