@@ -14,21 +14,22 @@ import (
 
 // Headers of requests that tell a backend where a request came from, or what it was before a proxy changed it, belong to the proxy that the backend trusts. What a
 // client says there is removed, in every spelling that some software takes for the same name, unless the client is a trusted proxy itself. Names of users that an
-// authenticating proxy passes on (Remote-User and so on) are not among them: which of them counts is between the application and that proxy.
+// authenticating proxy passes on (Remote-User and so on) are not among them: which of them counts is between the application and that proxy. The certificate of a client
+// is among them, under the names of RFC 9440 and of other proxies: Fairlead passes none on, so that one that a backend gets would be the client's word for itself.
 
 // identityHeader reports whether a header, in canonical form, is one of those. A method override is one: the rule was chosen by the method of the request, so that
 // is the one that counts.
 func identityHeader(name string) bool {
 	switch name {
-	case "Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Cf-Visitor", "Client-Ip", "Fastly-Client-Ip", "Fly-Client-Ip", "Forwarded",
-		"Forwarded-For", "Forwarded-For-Ip", "Front-End-Https", "Real-Ip", "Remote-Addr", "True-Client-Ip", "Wl-Proxy-Client-Ip", "X-Appengine-User-Ip",
-		"X-Azure-Clientip", "X-Azure-Socketip", "X-Client-Dn", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Forward-For", "X-Forwarded", "X-Host",
-		"X-Http-Host-Override", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Forwarded-For", "X-Original-Host",
-		"X-Original-Method", "X-Original-Proto", "X-Original-Uri", "X-Original-Url", "X-Originating-Ip", "X-Real-Ip", "X-Remote-Addr", "X-Remote-Ip",
-		"X-Request-Id", "X-Rewrite-Url", "X-Scheme", "X-Url-Scheme":
+	case "Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Cf-Visitor", "Client-Cert", "Client-Cert-Chain", "Client-Ip", "Fastly-Client-Ip",
+		"Fly-Client-Ip", "Forwarded", "Forwarded-For", "Forwarded-For-Ip", "Front-End-Https", "Real-Ip", "Remote-Addr", "True-Client-Ip",
+		"Wl-Proxy-Client-Ip", "X-Appengine-User-Ip", "X-Arr-Clientcert", "X-Azure-Clientip", "X-Azure-Socketip", "X-Client-Dn", "X-Client-Ip",
+		"X-Cluster-Client-Ip", "X-Forward-For", "X-Forwarded", "X-Host", "X-Http-Host-Override", "X-Http-Method", "X-Http-Method-Override",
+		"X-Method-Override", "X-Original-Forwarded-For", "X-Original-Host", "X-Original-Method", "X-Original-Proto", "X-Original-Uri", "X-Original-Url",
+		"X-Originating-Ip", "X-Real-Ip", "X-Remote-Addr", "X-Remote-Ip", "X-Request-Id", "X-Rewrite-Url", "X-Scheme", "X-Ssl-Cert", "X-Url-Scheme":
 		return true
 	}
-	for _, prefix := range [...]string{"X-Forwarded-", "X-Envoy-", "X-Client-Cert", "X-Ssl-Client-", "Ssl-Client-"} {
+	for _, prefix := range [...]string{"X-Forwarded-", "X-Envoy-", "X-Amzn-Mtls-", "X-Client-Cert", "X-Ssl-Client-", "Ssl-Client-"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

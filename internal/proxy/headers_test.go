@@ -20,6 +20,7 @@ var spoofable = []string{
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-Ssl",
 	"X-Forwarded-Client-Cert", "X-Forwarded-User", "X-Real-IP", "True-Client-IP", "X-Client-IP", "CF-Connecting-IP", "X-Original-URL", "X-Rewrite-URL",
 	"X-Original-Forwarded-For", "X-Envoy-External-Address", "X-HTTP-Method-Override", "Client-IP", "Front-End-Https", "X-Request-ID", "Ssl-Client-Verify",
+	"Client-Cert", "Client-Cert-Chain", "X-Client-Cert", "X-SSL-Client-Cert", "X-SSL-Cert", "X-Forwarded-Tls-Client-Cert", "X-Amzn-Mtls-Clientcert-Leaf", "X-ARR-ClientCert",
 }
 
 // spellings are ways to write a name that some server takes for the same.
@@ -111,11 +112,11 @@ func TestTrustedProxiesAreBelieved(t *testing.T) {
 	r := newRig(t, h1, one(service("web", route.HTTP), addr), trusting("127.0.0.0/8", "10.0.0.0/8"))
 	res, _ := sendRaw(t, r.dial(), "GET / HTTP/1.1\r\nHost: app.test\r\n"+
 		"X-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nX-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.test\r\nX-Forwarded-Port: 443\r\n"+
-		"X-Forwarded-Prefix: /p\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 203.0.113.7\r\nX-Request-Id: abc-123\r\nX_Forwarded_For: 1.1.1.1\r\nX-Fairlead-Reason: x\r\nProxy: evil\r\n\r\n")
+		"X-Forwarded-Prefix: /p\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 203.0.113.7\r\nX-Request-Id: abc-123\r\nX_Forwarded_For: 1.1.1.1\r\nClient-Cert: :Zm9v:\r\nX-Fairlead-Reason: x\r\nProxy: evil\r\n\r\n")
 	got := decodeHeader(t, res)
 	want := map[string][]string{
 		"X-Forwarded-For": {"6.6.6.6, 203.0.113.7, 10.1.2.3, 127.0.0.1"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"shop.test"},
-		"X-Forwarded-Port": {"443"}, "X-Forwarded-Prefix": {"/p"}, "Forwarded": {"for=1.2.3.4"}, "X-Real-Ip": {"203.0.113.7"}, "X-Request-Id": {"abc-123"},
+		"X-Forwarded-Port": {"443"}, "X-Forwarded-Prefix": {"/p"}, "Forwarded": {"for=1.2.3.4"}, "X-Real-Ip": {"203.0.113.7"}, "X-Request-Id": {"abc-123"}, "Client-Cert": {":Zm9v:"},
 		"X_forwarded_for": nil, "X-Fairlead-Reason": nil, "Proxy": nil, "Host": {"app.test"},
 	}
 	for name, value := range want {
