@@ -50,17 +50,25 @@ func (x *exchange) challenged() bool {
 	return true
 }
 
-// challengeConfig returns the configuration for a handshake that is the challenge of a certificate authority, and nil for any other.
-func (n *port) challengeConfig(hello *tls.ClientHelloInfo) *tls.Config {
+// challengeConfig returns the configuration for a handshake that is the challenge of a certificate authority, and nil for any other. protocols are what the client
+// offers to speak.
+func (n *port) challengeConfig(ctx context.Context, name string, protocols []string) *tls.Config {
 	c := n.proxy.opt.Challenges
-	if c == nil || !slices.Equal(hello.SupportedProtos, []string{challengeProtocol}) {
+	if c == nil || !slices.Equal(protocols, []string{challengeProtocol}) {
 		return nil
 	}
-	cert := c.Certificate(hello.Context(), normalName(hello.ServerName))
+	cert := c.Certificate(ctx, normalName(name))
 	if cert == nil {
 		return nil
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{challengeProtocol}, Certificates: []tls.Certificate{*cert}, SessionTicketsDisabled: true,
 	}
+}
+
+// challenged reports whether a connection to a listener that ends TLS for others is the challenge of a certificate authority, so that the handshake is all of it. No
+// rule has a say in that: a name is proved before there is a certificate for it, and often before there is a route.
+func (c *clientConn) challenged(l *route.Listener, name string) bool {
+	p := c.port.proxy
+	return l != nil && l.Mode == route.Terminate && p.opt.Challenges != nil && c.port.challengeConfig(p.ctx, name, helloProtocols(c.early)) != nil
 }

@@ -97,3 +97,71 @@ func TestABrowserIsNeverShownAProof(t *testing.T) {
 		t.Errorf("got protocol %q, %v", s.NegotiatedProtocol, err)
 	}
 }
+
+// A listener that ends TLS for TLSRoutes answers challenges whatever its rules are, and if it has none. TLS that is passed through is its backend's to answer.
+func TestTLSChallengesAreAnsweredWhereTLSEndsForConnections(t *testing.T) {
+	cert := certificateFor(t, "proof.test")
+	pool := service("pool", route.HTTP)
+	faulty := whole()
+	faulty.Fault = &route.Fault{Reason: route.NoBackend, Why: "there is none"}
+	listeners := map[string]*route.Listener{
+		"no route":          {Name: "infra/gw/a", Hostname: "a.test", Mode: route.Terminate, Port: 443},
+		"for another name":  {Name: "infra/gw/a", Hostname: "*.test", Mode: route.Terminate, Port: 443, Hosts: []*route.Host{{Name: "b.test", Rules: []*route.Rule{whole(all(pool))}}}},
+		"nobody to take it": at(route.Terminate, "a.test", faulty),
+		"a route":           at(route.Terminate, "a.test", whole(all(pool))),
+		"for any name":      at(route.Terminate, "", whole(all(pool))),
+		"a web site":        {Name: "infra/gw/a", Hostname: "a.test", Port: 443},
+	}
+	for name, l := range listeners {
+		t.Run(name, func(t *testing.T) {
+			w := world{listeners: []*route.Listener{l}, endpoints: map[*route.Pool][]string{pool: {parrot(t, "backend")}}}
+			r := newConnRig(t, secured, w, func(o *Options) { o.Challenges = proofs{host: "a.test", cert: cert} })
+			for _, most := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+				c := tls.Client(r.connect(), &tls.Config{ServerName: "a.test", InsecureSkipVerify: true, MaxVersion: most, NextProtos: []string{challengeProtocol}})
+				if err := c.Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				if got := c.ConnectionState(); got.NegotiatedProtocol != challengeProtocol || !bytes.Equal(got.PeerCertificates[0].Raw, cert.Certificate[0]) {
+					t.Errorf("got protocol %q and the certificate of %v", got.NegotiatedProtocol, got.PeerCertificates[0].DNSNames)
+				}
+				if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
+					t.Errorf("after the handshake came %d bytes, %v", n, err)
+				}
+			}
+			waitUntil(t, "the connections are over", func() bool { return r.p.open() == 0 })
+		})
+	}
+}
+
+// What is no challenge is served or rejected as without challenges: another name, other protocols, and TLS that does not end here.
+func TestConnectionsThatAreNoChallenges(t *testing.T) {
+	pass := service("pass", route.HTTP)
+	w := world{
+		listeners: []*route.Listener{
+			{Name: "infra/gw/a", Hostname: "*.test", Mode: route.Terminate, Port: 443},
+			at(route.Passthrough, "pass.example.com", whole(all(pass))),
+		},
+		endpoints: map[*route.Pool][]string{pass: {secureParrot(t, "pass")}},
+	}
+	r := newConnRig(t, secured, w, func(o *Options) { o.Challenges = everyProof{certificateFor(t, "proof.test")} })
+	r.expectRejection(helloOf(t, &tls.Config{ServerName: "a.test", NextProtos: []string{challengeProtocol, "h2"}}))
+	r.expectRejection(helloOf(t, &tls.Config{ServerName: "a.test"}))
+	r.expectRejection(helloOf(t, &tls.Config{ServerName: "unproved.test", NextProtos: []string{challengeProtocol}}))
+	r.expectRejection(helloOf(t, &tls.Config{ServerName: "a.example.org", NextProtos: []string{challengeProtocol}}))
+	c := tls.Client(r.connect(), &tls.Config{ServerName: "pass.example.com", InsecureSkipVerify: true, NextProtos: []string{challengeProtocol}})
+	if got, err := converse(c, "hi"); got != "pass/pass.example.com:hiend" || err != nil {
+		t.Errorf("passed through: got %q, %v", got, err)
+	}
+}
+
+// everyProof is a Challenger that knows all names but one.
+type everyProof struct{ cert *tls.Certificate }
+
+func (p everyProof) HTTP(context.Context, string, string) (string, bool) { return "", false }
+
+func (p everyProof) Certificate(_ context.Context, name string) *tls.Certificate {
+	if name == "unproved.test" {
+		return nil
+	}
+	return p.cert
+}

@@ -197,7 +197,7 @@ func (c *clientConn) serveSecure() {
 	}
 	x := c.cross("tls", name)
 	x.find(in, rp)
-	if x.rule == nil && x.listener != nil && x.listener.Mode == route.Requests {
+	if x.rule == nil && x.listener != nil && x.listener.Mode == route.Requests || c.challenged(x.listener, name) {
 		c.serveTLS()
 		return
 	}
@@ -287,7 +287,7 @@ func (c *clientConn) passDecrypted(x *crossing) {
 	x.state = &s
 	c.port.metrics.Handshake(s.Version, true, s.DidResume)
 	switch {
-	case s.NegotiatedProtocol != "": // by a certificate authority, which has seen what it wanted to
+	case s.NegotiatedProtocol != "": // by a certificate authority, whose challenge has come up since the ClientHello was read
 	case normalName(s.ServerName) != x.name: // crypto/tls and parseHello must not disagree about whom this is for
 		x.failed(route.Misdirected, fmt.Sprintf("the handshake is for %q", s.ServerName))
 	case x.connect():

@@ -89,33 +89,69 @@ func wholeMessage(m []byte) ([]byte, error) {
 
 // helloName returns the server name in the body of a ClientHello.
 func helloName(body []byte) (name string, err error) {
+	named := false
+	ok := eachExtension(body, func(kind int, value []byte) {
+		if kind != 0 || err != nil {
+			return
+		}
+		if named {
+			name, err = "", helloErrorf("it names the server twice")
+			return
+		}
+		named = true
+		name, err = serverName(value)
+	})
+	if err == nil && !ok {
+		err = helloErrorf("lengths in it do not add up")
+	}
+	if err != nil {
+		return "", err
+	}
+	return name, nil
+}
+
+// eachExtension calls f for the extensions in the body of a ClientHello, in turn, up to one that is cut off. It reports whether all lengths add up.
+func eachExtension(body []byte, f func(kind int, value []byte)) (ok bool) {
 	r := fields{rest: body}
 	r.skip(2 + 32)               // version, random
 	r.vector(1)                  // session
 	r.vector(2)                  // cipher suites
 	r.vector(1)                  // compression methods
 	if !r.bad && r.rest == nil { // there were no extensions before TLS 1.2, and need not be any now
-		return "", nil
+		return true
 	}
 	extensions := fields{rest: r.vector(2), bad: r.bad || len(r.rest) > 0}
-	named := false
 	for len(extensions.rest) > 0 && !extensions.bad {
 		kind, value := extensions.number(2), extensions.vector(2)
-		if kind != 0 || extensions.bad {
-			continue
-		}
-		if named {
-			return "", helloErrorf("it names the server twice")
-		}
-		named = true
-		if name, err = serverName(value); err != nil {
-			return "", err
+		if !extensions.bad {
+			f(kind, value)
 		}
 	}
-	if extensions.bad {
-		return "", helloErrorf("lengths in it do not add up")
-	}
-	return name, nil
+	return !extensions.bad
+}
+
+// extensionALPN is the extension in which a client says what it would speak over TLS (RFC 7301).
+const extensionALPN = 16
+
+// helloProtocols returns what a client would speak, in a ClientHello of which parseHello has read all; nil if it does not say, or says so twice.
+func helloProtocols(b []byte) (protocols []string) {
+	message, _ := handshakeMessage(b)
+	seen := false
+	eachExtension(message, func(kind int, value []byte) {
+		if kind != extensionALPN {
+			return
+		}
+		r := fields{rest: value}
+		list := fields{rest: r.vector(2)}
+		for len(list.rest) > 0 && !seen {
+			protocols = append(protocols, string(list.vector(1)))
+		}
+		if seen || list.bad || len(r.rest) > 0 {
+			protocols = nil
+		}
+		seen = true
+	})
+	return protocols
 }
 
 // serverName reads the value of the extension server_name.

@@ -144,6 +144,30 @@ func TestNoHello(t *testing.T) {
 	}
 }
 
+func TestHelloProtocols(t *testing.T) {
+	one, two := extension(16, 0, 2, 1, 'a'), extension(16, 0, 4, 1, 'a', 1, 'b')
+	for _, tt := range []struct {
+		name  string
+		bytes []byte
+		want  []string
+	}{
+		{"as crypto/tls sends it", helloOf(t, &tls.Config{ServerName: "a.test", NextProtos: []string{"acme-tls/1", "h2"}}), []string{"acme-tls/1", "h2"}},
+		{"in small records", inRecords(helloOf(t, &tls.Config{ServerName: "a.test", NextProtos: []string{"h2"}}), 9), []string{"h2"}},
+		{"behind the name", message(nameExtension("a.test"), two), []string{"a", "b"}},
+		{"none", message(nameExtension("a.test")), nil},
+		{"no extensions", message(), nil},
+		{"twice", message(one, two), nil},
+		{"twice the same", message(one, one), nil},
+		{"a list that is too long", message(extension(16, 0, 9, 1, 'a')), nil},
+		{"bytes behind the list", message(extension(16, 0, 2, 1, 'a', 0)), nil},
+		{"a protocol that is cut off", message(extension(16, 0, 2, 5, 'a')), nil},
+	} {
+		if got := helloProtocols(tt.bytes); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 // FuzzHello compares parseHello with crypto/tls: who gets to see a connection must not be told another name than the one that it was routed by.
 func FuzzHello(f *testing.F) {
 	named := helloOf(f, &tls.Config{ServerName: "db.example.com"})
@@ -158,7 +182,10 @@ func FuzzHello(f *testing.F) {
 		if done == (err != nil) && done {
 			t.Fatalf("done and failed: %q, %v", name, err)
 		}
-		seen, ok := seenByTLS(b)
+		seen, protocols, ok := seenByTLS(b)
+		if ours := helloProtocols(b); ok && done && !slices.Equal(protocols, ours) {
+			t.Errorf("crypto/tls sees the protocols %q, and this %q", protocols, ours)
+		}
 		if ok && done && seen != name {
 			t.Errorf("crypto/tls sees %q, and this %q", seen, name)
 		}
@@ -170,14 +197,14 @@ func FuzzHello(f *testing.F) {
 
 var errSeen = errors.New("seen")
 
-// seenByTLS returns the server name that crypto/tls sees in a ClientHello.
-func seenByTLS(b []byte) (name string, ok bool) {
+// seenByTLS returns the server name and the protocols that crypto/tls sees in a ClientHello.
+func seenByTLS(b []byte) (name string, protocols []string, ok bool) {
 	config := &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		name, ok = normalName(h.ServerName), true
+		name, protocols, ok = normalName(h.ServerName), h.SupportedProtos, true
 		return nil, errSeen
 	}}
 	_ = tls.Server(readOnly{Reader: bytes.NewReader(b)}, config).Handshake()
-	return name, ok
+	return name, protocols, ok
 }
 
 // readOnly is a connection that swallows what is written to it.

@@ -36,7 +36,7 @@ func (n *port) tlsConfig(protocols ...string) *tls.Config {
 	}
 	bindTickets(c, c, nil)
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if challenge := n.challengeConfig(hello); challenge != nil {
+		if challenge := n.challengeConfig(hello.Context(), hello.ServerName, hello.SupportedProtos); challenge != nil {
 			return challenge, nil
 		}
 		return n.demandingConfig(c, hello), nil
