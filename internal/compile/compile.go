@@ -104,7 +104,8 @@ type compiler struct {
 	grants      map[string][]*gatewayv1.ReferenceGrant // grant.go
 	pairs       map[object.Key]parsedPair              // tls.go
 	authorities map[object.Key]parsedAuthorities       // authority.go
-	policies    map[policyTarget][]*backendPolicy      // backendtls.go; the one in force first
+	everyPolicy []*policy                              // policy.go
+	inForce     map[policyTarget][]*policy             // policy.go; the one in force first
 	pools       map[route.PoolKey]*route.Pool          // service.go
 	noted       map[route.PoolKey]bool                 // unused.go
 	tables      map[route.Bind]*route.Port             // port.go
@@ -126,8 +127,8 @@ func Compile(in *object.Snapshot, opt Options) Result {
 		pools:  map[route.PoolKey]*route.Pool{},
 		tables: map[route.Bind]*route.Port{},
 	}
-	c.backendPolicies() // backendtls.go
-	c.gateways()        // gateway.go: classes, listeners, attachment, routes
-	c.ingresses()       // ingress.go
+	c.policies()  // policy.go
+	c.gateways()  // gateway.go: classes, listeners, attachment, routes
+	c.ingresses() // ingress.go
 	return c.result()
 }

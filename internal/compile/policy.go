@@ -1,0 +1,173 @@
+package compile
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/fairlead-io/fairlead/internal/object"
+	"github.com/fairlead-io/fairlead/internal/route"
+)
+
+// maxAncestors is how many Gateways the status of a policy can hold.
+const maxAncestors = 16
+
+// policy is an object that says how Services of its namespace are to be spoken to, while it is compiled.
+type policy struct {
+	obj metav1.Object
+	ref object.Ref
+	tls *route.PoolTLS // of a BackendTLSPolicy
+
+	accepted  verdict
+	conflict  verdict             // with an older policy, about one of the targets
+	resolved  verdict             // of what it refers to, beside the targets
+	ancestors map[object.Ref]bool // the Gateways with routes that lead to what it is about
+}
+
+// policyTarget is a Service, or one port of it, that policies of one kind are about. Those of another kind do not get into their way.
+type policyTarget struct {
+	kind    string // of the policies
+	service object.Key
+	port    string // its name; "" for the whole Service
+}
+
+// String names the target for people.
+func (t policyTarget) String() string {
+	if t.port == "" {
+		return "Service " + t.service.String()
+	}
+	return fmt.Sprintf("port %s of Service %s", t.port, t.service)
+}
+
+// policies finds out which policies are in force for the Services.
+func (c *compiler) policies() {
+	c.backendTLSPolicies() // backendtls.go
+}
+
+// oldest returns the objects of a kind with those first that go before the others.
+func oldest[O any, P interface {
+	*O
+	metav1.Object
+}](m map[object.Key]P) []P {
+	all := slices.DeleteFunc(object.Sorted(m), func(o P) bool { return o == nil })
+	slices.SortFunc(all, func(a, b P) int { return object.Older(a, b) })
+	return all
+}
+
+func (c *compiler) newPolicy(kind string, obj metav1.Object) *policy {
+	p := &policy{obj: obj, ref: object.Ref{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}}
+	c.everyPolicy = append(c.everyPolicy, p)
+	return p
+}
+
+func (p *policy) source() route.Source {
+	return route.Source{Kind: p.ref.Kind, Namespace: p.ref.Namespace, Name: p.ref.Name}
+}
+
+// target puts a policy in force for one of its targets, unless an older one is. port is the name of the Service's port; "" for all.
+func (c *compiler) target(p *policy, ref *gatewayv1.LocalPolicyTargetReference, port, field string) {
+	if ref.Group != corev1.GroupName || ref.Kind != "Service" {
+		c.problems.add(Error, p.ref, field, string(gatewayv1.PolicyReasonTargetNotFound), "a policy cannot be about a %s (group %q); Services are supported", ref.Kind, ref.Group)
+		return
+	}
+	t := policyTarget{p.ref.Kind, object.Key{Namespace: p.ref.Namespace, Name: string(ref.Name)}, port}
+	switch service := c.in.Services[t.service]; {
+	case service == nil:
+		c.problems.add(Warning, p.ref, field, string(gatewayv1.PolicyReasonTargetNotFound), "Service %s does not exist", t.service)
+	case port != "" && !slices.ContainsFunc(service.Spec.Ports, func(s corev1.ServicePort) bool { return s.Name == port }):
+		c.problems.add(Warning, p.ref, field+".sectionName", string(gatewayv1.PolicyReasonTargetNotFound), "Service %s has no port named %q; it has %s",
+			t.service, port, portsOf(service))
+	}
+	if older := c.inForce[t]; len(older) > 0 && older[0] != p {
+		v := verdict{string(gatewayv1.PolicyReasonConflicted), fmt.Sprintf("%s comes first and is about the same, %s", older[0].ref, t)}
+		c.problems.add(Error, p.ref, field, v.Reason, "%s", v.Message)
+		p.conflict = p.conflict.or(v)
+	}
+	set(&c.inForce, t, append(c.inForce[t], p))
+}
+
+// invalidPolicy notes what a policy demands and nobody can do.
+func (c *compiler) invalidPolicy(p *policy, field string, reason gatewayv1.PolicyConditionReason, format string, args ...any) {
+	v := verdict{string(reason), fmt.Sprintf(format, args...)}
+	c.problems.add(Error, p.ref, field, v.Reason, "%s", v.Message)
+	p.accepted = p.accepted.or(v)
+}
+
+// policyFor returns the policy of a kind that is in force for a port of a Service; nil if there is none. One for the port goes before one for the Service.
+func (c *compiler) policyFor(kind string, service object.Key, port string) *policy {
+	for _, t := range []policyTarget{{kind, service, port}, {kind, service, ""}} {
+		if all := c.inForce[t]; len(all) > 0 {
+			return all[0]
+		}
+	}
+	return nil
+}
+
+// policyStatus writes the status of the policies, as seen by each Gateway with a route that leads to what the policy is about.
+func (c *compiler) policyStatus(gateways []*gateway) {
+	if len(c.inForce) == 0 {
+		return
+	}
+	for _, g := range gateways {
+		for _, l := range g.listeners {
+			for _, o := range l.open {
+				for pool := range poolsOf(o.Listener) {
+					c.addAncestor(pool, g)
+				}
+			}
+		}
+	}
+	for _, p := range c.everyPolicy {
+		if len(p.ancestors) > 0 {
+			set(&c.status.BackendTLSPolicies, p.ref.Key(), c.ancestorStatus(p))
+		}
+	}
+}
+
+// addAncestor notes that a Gateway leads to a pool, for all policies about it.
+func (c *compiler) addAncestor(pool *route.Pool, g *gateway) {
+	service := object.Key{Namespace: pool.Key.Namespace, Name: pool.Key.Service}
+	ports := []string{""}
+	if name := nameOfPort(c.in.Services[service], pool.Key.Port); name != "" {
+		ports = append(ports, name)
+	}
+	for _, port := range ports {
+		for _, p := range c.inForce[policyTarget{backendTLSKind, service, port}] {
+			set(&p.ancestors, g.ref, true)
+		}
+	}
+}
+
+func (c *compiler) ancestorStatus(p *policy) (status gatewayv1.PolicyStatus) {
+	gateways := make([]object.Ref, 0, len(p.ancestors))
+	for ref := range p.ancestors {
+		gateways = append(gateways, ref)
+	}
+	slices.SortFunc(gateways, object.Ref.Compare)
+	if len(gateways) > maxAncestors {
+		c.problems.add(Warning, p.ref, "status.ancestors", "TooMany", "%d Gateways lead to what the policy is about; the status can hold %d", len(gateways), maxAncestors)
+		gateways = gateways[:maxAncestors]
+	}
+	accepted, generation := p.conflict.or(p.accepted), p.obj.GetGeneration()
+	for _, ref := range gateways {
+		status.Ancestors = append(status.Ancestors, gatewayv1.PolicyAncestorStatus{
+			AncestorRef:    ancestorRef(ref),
+			ControllerName: gatewayv1.GatewayController(c.opt.GatewayController),
+			Conditions: []metav1.Condition{
+				accepted.condition("Accepted", "Accepted", generation),
+				p.resolved.condition("ResolvedRefs", "ResolvedRefs", generation),
+			},
+		})
+	}
+	return status
+}
+
+func ancestorRef(ref object.Ref) gatewayv1.ParentReference {
+	return gatewayv1.ParentReference{
+		Group: new(gatewayv1.Group(gatewayGroup)), Kind: new(gatewayv1.Kind(ref.Kind)),
+		Namespace: new(gatewayv1.Namespace(ref.Namespace)), Name: gatewayv1.ObjectName(ref.Name),
+	}
+}
