@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/compile"
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -101,6 +102,7 @@ func (l *liveCluster) leftovers(ctx context.Context, namespaces []string) (*obje
 			collect(ctx, &snap.TCPRoutes, gateway.TCPRoutes(ns).List, func(list *gatewayv1.TCPRouteList) []gatewayv1.TCPRoute { return list.Items }),
 			collect(ctx, &snap.UDPRoutes, gateway.UDPRoutes(ns).List, func(list *gatewayv1.UDPRouteList) []gatewayv1.UDPRoute { return list.Items }),
 			collect(ctx, &snap.BackendTLSPolicies, gateway.BackendTLSPolicies(ns).List, func(list *gatewayv1.BackendTLSPolicyList) []gatewayv1.BackendTLSPolicy { return list.Items }),
+			collect(ctx, &snap.XBackendTrafficPolicies, l.gateway.ExperimentalV1alpha1().XBackendTrafficPolicies(ns).List, func(list *gatewayx.XBackendTrafficPolicyList) []gatewayx.XBackendTrafficPolicy { return list.Items }),
 		); err != nil {
 			return nil, fmt.Errorf("list what has a status: %w", err)
 		}

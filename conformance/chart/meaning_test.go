@@ -414,6 +414,7 @@ var (
 		"gateway.networking.k8s.io/referencegrants" + following, "networking.k8s.io/ingresses/status patch",
 		"gateway.networking.k8s.io/gateways/status patch", "gateway.networking.k8s.io/listenersets/status patch", "gateway.networking.k8s.io/backendtlspolicies/status patch", "gateway.networking.k8s.io/httproutes/status patch", "gateway.networking.k8s.io/grpcroutes/status patch",
 		"gateway.networking.k8s.io/tlsroutes/status patch", "gateway.networking.k8s.io/tcproutes/status patch", "gateway.networking.k8s.io/udproutes/status patch", "/configmaps get", "events.k8s.io/events create",
+		"gateway.networking.x-k8s.io/xbackendtrafficpolicies" + reading, "gateway.networking.x-k8s.io/xbackendtrafficpolicies/status patch",
 	}
 	orders      = "config.acme.issuers[0].name=a,config.acme.issuers[0].directory=https://ca.example/dir,config.acme.issuers[0].email=a@b.example,config.acme.issuers[0].acceptTerms=true"
 	leaseRights = []string{"coordination.k8s.io/leases get,create,update"}
@@ -489,6 +490,7 @@ func TestCleanup(t *testing.T) {
 	for _, kind := range []string{"httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "backendtlspolicies"} {
 		served = append(served, "gateway.networking.k8s.io/"+kind+" get,list", "gateway.networking.k8s.io/"+kind+"/status patch")
 	}
+	served = append(served, "gateway.networking.x-k8s.io/xbackendtrafficpolicies get,list", "gateway.networking.x-k8s.io/xbackendtrafficpolicies/status patch")
 	const lease = "coordination.k8s.io/leases delete"
 	for _, tt := range []struct {
 		name string

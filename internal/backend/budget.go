@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ func (b *budget) take(now time.Duration, requests uint64, percent int, terms rou
 		}
 		b.earn(now, requests, percent, minRetries, maxSaved)
 	} else {
-		rate := float64(terms.Count) / max(terms.CountInterval, time.Second).Seconds()
+		rate := float64(terms.Count) / cmp.Or(terms.CountInterval, time.Second).Seconds()
 		b.earn(now, requests, terms.Percent, rate, b.bound(now, requests, &terms))
 	}
 	if b.terms != terms {

@@ -328,6 +328,14 @@ func checkConditions(t *testing.T, in *object.Snapshot, s Status) {
 			check("BackendTLSPolicy "+key.String(), in.BackendTLSPolicies[key].Generation, a.Conditions)
 		}
 	}
+	for key, status := range s.XBackendTrafficPolicies {
+		if n := len(status.Ancestors); n == 0 || n > 16 {
+			t.Errorf("XBackendTrafficPolicy %s: %d ancestors", key, n)
+		}
+		for _, a := range status.Ancestors {
+			check("XBackendTrafficPolicy "+key.String(), in.XBackendTrafficPolicies[key].Generation, a.Conditions)
+		}
+	}
 	for key, status := range s.HTTPRoutes {
 		if len(status.Parents) > 32 {
 			t.Errorf("HTTPRoute %s: %d parents", key, len(status.Parents))

@@ -435,6 +435,7 @@ type mustRow struct {
 	in     string
 	status []string
 	asks   []string
+	table  []string
 }
 
 func checkMust(t *testing.T, rows []mustRow) {
@@ -446,6 +447,11 @@ func checkMust(t *testing.T, rows []mustRow) {
 			for _, want := range row.status {
 				if !strings.Contains(status, want) {
 					t.Errorf("the status has no %q:\n%s", want, status)
+				}
+			}
+			for _, want := range row.table {
+				if table := res.Table.String(); !strings.Contains(table, want) {
+					t.Errorf("the table has no %q:\n%s", want, table)
 				}
 			}
 			for _, ask := range row.asks {

@@ -19,7 +19,10 @@ const maxAncestors = 16
 type policy struct {
 	obj metav1.Object
 	ref object.Ref
-	tls *route.PoolTLS // of a BackendTLSPolicy
+
+	tls      *route.PoolTLS     // of a BackendTLSPolicy
+	budget   *route.Budget      // of an XBackendTrafficPolicy; nil: it says nothing of that
+	sessions *route.Persistence // the same
 
 	accepted  verdict
 	conflict  verdict             // with an older policy, about one of the targets
@@ -45,6 +48,7 @@ func (t policyTarget) String() string {
 // policies finds out which policies are in force for the Services.
 func (c *compiler) policies() {
 	c.backendTLSPolicies() // backendtls.go
+	c.trafficPolicies()    // trafficpolicy.go
 }
 
 // oldest returns the objects of a kind with those first that go before the others.
@@ -121,7 +125,11 @@ func (c *compiler) policyStatus(gateways []*gateway) {
 		}
 	}
 	for _, p := range c.everyPolicy {
-		if len(p.ancestors) > 0 {
+		switch {
+		case len(p.ancestors) == 0:
+		case p.ref.Kind == trafficKind:
+			set(&c.status.XBackendTrafficPolicies, p.ref.Key(), c.ancestorStatus(p))
+		default:
 			set(&c.status.BackendTLSPolicies, p.ref.Key(), c.ancestorStatus(p))
 		}
 	}
@@ -134,9 +142,11 @@ func (c *compiler) addAncestor(pool *route.Pool, g *gateway) {
 	if name := nameOfPort(c.in.Services[service], pool.Key.Port); name != "" {
 		ports = append(ports, name)
 	}
-	for _, port := range ports {
-		for _, p := range c.inForce[policyTarget{backendTLSKind, service, port}] {
-			set(&p.ancestors, g.ref, true)
+	for _, kind := range []string{backendTLSKind, trafficKind} {
+		for _, port := range ports {
+			for _, p := range c.inForce[policyTarget{kind, service, port}] {
+				set(&p.ancestors, g.ref, true)
+			}
 		}
 	}
 }
@@ -151,15 +161,16 @@ func (c *compiler) ancestorStatus(p *policy) (status gatewayv1.PolicyStatus) {
 		c.problems.add(Warning, p.ref, "status.ancestors", "TooMany", "%d Gateways lead to what the policy is about; the status can hold %d", len(gateways), maxAncestors)
 		gateways = gateways[:maxAncestors]
 	}
-	accepted, generation := p.conflict.or(p.accepted), p.obj.GetGeneration()
+	generation := p.obj.GetGeneration()
+	conditions := []metav1.Condition{p.conflict.or(p.accepted).condition("Accepted", "Accepted", generation)}
+	if p.ref.Kind == backendTLSKind { // the other kind refers to nothing but its targets
+		conditions = append(conditions, p.resolved.condition("ResolvedRefs", "ResolvedRefs", generation))
+	}
 	for _, ref := range gateways {
 		status.Ancestors = append(status.Ancestors, gatewayv1.PolicyAncestorStatus{
 			AncestorRef:    ancestorRef(ref),
 			ControllerName: gatewayv1.GatewayController(c.opt.GatewayController),
-			Conditions: []metav1.Condition{
-				accepted.condition("Accepted", "Accepted", generation),
-				p.resolved.condition("ResolvedRefs", "ResolvedRefs", generation),
-			},
+			Conditions:     slices.Clone(conditions),
 		})
 	}
 	return status

@@ -41,6 +41,7 @@ func (c *compiler) servicePool(ns, name string, port int32) (*route.Pool, *poolE
 		r := c.reader(key, service)
 		p.Policy, p.Secret = r.policy(), string(service.UID)
 		p.Care, p.Retry = r.readCare()
+		r.constrain(p)
 		c.secure(p, nameOfPort(service, port))
 		c.pools[key] = p
 	}

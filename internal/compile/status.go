@@ -23,11 +23,13 @@ type Status struct {
 	HTTPRoutes     map[object.Key]gatewayv1.HTTPRouteStatus
 	// BackendTLSPolicies hold our ancestors only, as routes hold our parents.
 	BackendTLSPolicies map[object.Key]gatewayv1.PolicyStatus
-	GRPCRoutes         map[object.Key]gatewayv1.GRPCRouteStatus
-	TLSRoutes          map[object.Key]gatewayv1.TLSRouteStatus
-	TCPRoutes          map[object.Key]gatewayv1.TCPRouteStatus
-	UDPRoutes          map[object.Key]gatewayv1.UDPRouteStatus
-	Ingresses          map[object.Key]networkingv1.IngressStatus
+	// XBackendTrafficPolicies hold our ancestors only, too.
+	XBackendTrafficPolicies map[object.Key]gatewayv1.PolicyStatus
+	GRPCRoutes              map[object.Key]gatewayv1.GRPCRouteStatus
+	TLSRoutes               map[object.Key]gatewayv1.TLSRouteStatus
+	TCPRoutes               map[object.Key]gatewayv1.TCPRouteStatus
+	UDPRoutes               map[object.Key]gatewayv1.UDPRouteStatus
+	Ingresses               map[object.Key]networkingv1.IngressStatus
 }
 
 // set puts a value into a map that may not exist yet.
@@ -69,11 +71,8 @@ func (s Status) String() string {
 	for _, key := range sortedKeys(s.UDPRoutes) {
 		writeParents(&b, "UDPRoute", key, s.UDPRoutes[key].RouteStatus)
 	}
-	for _, key := range sortedKeys(s.BackendTLSPolicies) {
-		for _, a := range s.BackendTLSPolicies[key].Ancestors {
-			writeLine(&b, fmt.Sprintf("%s %s for %s", backendTLSKind, key, parentName(key.Namespace, a.AncestorRef)), a.Conditions)
-		}
-	}
+	writeAncestors(&b, backendTLSKind, s.BackendTLSPolicies)
+	writeAncestors(&b, trafficKind, s.XBackendTrafficPolicies)
 	for _, key := range sortedKeys(s.Ingresses) {
 		fmt.Fprintf(&b, "Ingress %s:%s\n", key, ingressAddresses(s.Ingresses[key]))
 	}
@@ -83,6 +82,14 @@ func (s Status) String() string {
 func writeParents(b *strings.Builder, kind string, key object.Key, s gatewayv1.RouteStatus) {
 	for _, p := range s.Parents {
 		writeLine(b, fmt.Sprintf("%s %s on %s", kind, key, parentName(key.Namespace, p.ParentRef)), p.Conditions)
+	}
+}
+
+func writeAncestors(b *strings.Builder, kind string, policies map[object.Key]gatewayv1.PolicyStatus) {
+	for _, key := range sortedKeys(policies) {
+		for _, a := range policies[key].Ancestors {
+			writeLine(b, fmt.Sprintf("%s %s for %s", kind, key, parentName(key.Namespace, a.AncestorRef)), a.Conditions)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // check returns what an API server would refuse in the parts of an object that the snapshot itself is built from.
@@ -100,6 +101,8 @@ func setDefaults(o metav1.Object, k *kind) []string { //nolint:gocyclo // one ca
 		for i := range o.Spec.Rules {
 			defaultBackends(o.Spec.Rules[i].BackendRefs)
 		}
+	case *gatewayx.XBackendTrafficPolicy:
+		defaultTrafficPolicy(&o.Spec)
 	}
 	return nil
 }
@@ -278,6 +281,16 @@ func defaultRule(r *gatewayv1.HTTPRouteRule) {
 		}
 	}
 	defaultPersistence(r.SessionPersistence)
+}
+
+func defaultTrafficPolicy(p *gatewayx.BackendTrafficPolicySpec) {
+	defaultPersistence(p.SessionPersistence)
+	if r := p.RetryConstraint; r != nil {
+		fill(&r.Budget, gatewayx.BudgetDetails{})
+		fill(&r.Budget.Percent, 20)
+		fill(&r.Budget.Interval, "10s")
+		fill(&r.MinRetryRate, gatewayx.RequestRate{Count: new(10), Interval: new(gatewayx.Duration("1s"))})
+	}
 }
 
 func defaultPersistence(s *gatewayv1.SessionPersistence) {

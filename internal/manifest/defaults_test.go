@@ -19,14 +19,14 @@ import (
 )
 
 // crdSchemas returns the schema of each version of a CRD of the Gateway API module. The experimental channel has every field that the Go types have.
-func crdSchemas(t *testing.T, plural string) map[string]map[string]any {
+func crdSchemas(t *testing.T, group, plural string) map[string]map[string]any {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
 	if err != nil {
 		t.Skipf("the CRDs are in the module cache, and go list did not tell where that is: %v", err)
 	}
 	dir := filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "experimental")
-	text, err := os.ReadFile(filepath.Join(dir, "gateway.networking.k8s.io_"+plural+".yaml"))
+	text, err := os.ReadFile(filepath.Join(dir, group+"_"+plural+".yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func crdSchemas(t *testing.T, plural string) map[string]map[string]any {
 	}
 	schemas := map[string]map[string]any{}
 	for _, v := range crd.Spec.Versions {
-		if v.Served && !strings.Contains(v.Name, "alpha") { // what is on its way out is not read
+		if v.Served && (group != groupOf(gatewayVersion) || !strings.Contains(v.Name, "alpha")) { // what is on its way out is not read
 			schemas[v.Name] = v.Schema.OpenAPIV3Schema
 		}
 	}
@@ -134,6 +134,11 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 			`{targetRefs: [{group: "", kind: Service, name: a, sectionName: b}], validation: {hostname: a.b, caCertificateRefs: [{group: "", kind: ConfigMap, name: a}]}}`,
 			`{targetRefs: [{group: "", kind: Service, name: a}], validation: {hostname: a.b, wellKnownCACertificates: System, subjectAltNames: [{type: URI, uri: "a://b"}]}}`,
 		}},
+		{"xbackendtrafficpolicies", kindTrafficPolicy, []string{
+			`{targetRefs: [{group: "", kind: Service, name: a}]}`, `{targetRefs: [], retryConstraint: {}}`, `{targetRefs: [], retryConstraint: {budget: {}}}`,
+			`{targetRefs: [], retryConstraint: {budget: {percent: 0}, minRetryRate: {}}}`, `{targetRefs: [], retryConstraint: {budget: {interval: 5s}, minRetryRate: {count: 3}}}`,
+			`{targetRefs: [], sessionPersistence: {}}`, `{targetRefs: [], sessionPersistence: {cookieConfig: {}}}`,
+		}},
 		{"httproutes", kindHTTPRoute, []string{
 			`{}`, `{rules: []}`, `{rules: [{}]}`, `{rules: null}`, `{rules: [{matches: null}]}`, `{rules: [{matches: []}]}`,
 			`{rules: [{matches: [{}]}]}`, `{rules: [{matches: [{path: {}}]}]}`, `{rules: [{matches: [{path: {value: /a}}]}]}`, `{rules: [{matches: [{path: {type: Exact}}]}]}`,
@@ -149,9 +154,9 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 		{"udproutes", kindUDPRoute, connectionSpecs},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
-			schemas := crdSchemas(t, tt.plural)
+			schemas := crdSchemas(t, groupOf(kindOf(tt.kind).versions[0]), tt.plural)
 			for _, name := range kindOf(tt.kind).versions {
-				version := strings.TrimPrefix(name, "gateway.networking.k8s.io/")
+				_, version, _ := strings.Cut(name, "/")
 				schema, served := schemas[version]
 				if !served {
 					t.Fatalf("%s is not served", name)
@@ -166,7 +171,7 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 					values = append(values, v)
 				}
 				for _, v := range values {
-					compareDefaults(t, tt.kind, version, spec, v)
+					compareDefaults(t, tt.kind, name, spec, v)
 				}
 			}
 		})
@@ -176,7 +181,7 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 func compareDefaults(t *testing.T, kind, version string, schema map[string]any, spec any) {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
-		"apiVersion": "gateway.networking.k8s.io/" + version, "kind": kind, "metadata": map[string]any{"name": "x", "namespace": "default", "generation": 1}, "spec": spec,
+		"apiVersion": version, "kind": kind, "metadata": map[string]any{"name": "x", "namespace": "default", "generation": 1}, "spec": spec,
 	})
 	if err != nil {
 		t.Fatal(err)

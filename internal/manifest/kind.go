@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // kind is one kind of object that is read.
@@ -25,6 +26,7 @@ const (
 	networkVersion   = "networking.k8s.io/v1"
 	discoveryVersion = "discovery.k8s.io/v1"
 	gatewayVersion   = "gateway.networking.k8s.io/v1"
+	gatewayX         = "gateway.networking.x-k8s.io/v1alpha1"
 	gatewayBeta      = "gateway.networking.k8s.io/v1beta1" // served by the CRDs beside v1, with the same schema
 )
 
@@ -47,6 +49,7 @@ const (
 	kindUDPRoute       = "UDPRoute"
 	kindReferenceGrant = "ReferenceGrant"
 	kindBackendTLS     = "BackendTLSPolicy"
+	kindTrafficPolicy  = "XBackendTrafficPolicy"
 )
 
 var kinds = []*kind{
@@ -67,23 +70,26 @@ var kinds = []*kind{
 	{kindUDPRoute, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.UDPRoute{} }},
 	{kindReferenceGrant, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.ReferenceGrant{} }},
 	{kindBackendTLS, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }},
+	{kindTrafficPolicy, []string{gatewayX}, true, func() metav1.Object { return &gatewayx.XBackendTrafficPolicy{} }},
 }
 
 // silent are kinds of the groups read here that Fairlead has no use for. A folder may hold them; nothing is said about them.
 var silent = []string{
 	"Binding", "ComponentStatus", "Event", "LimitRange", "Node", "PersistentVolume", "PersistentVolumeClaim", "Pod", "PodTemplate", "ReplicationController",
-	"ResourceQuota", "ServiceAccount", "Status", "NetworkPolicy", "IPAddress", "ServiceCIDR",
+	"ResourceQuota", "ServiceAccount", "Status", "NetworkPolicy", "IPAddress", "ServiceCIDR", "XMesh",
 }
 
 // unserved are kinds that ask for something to be served which is not, so that their author is told. The value says what to do.
 var unserved = map[string]string{
-	"Endpoints": "write an EndpointSlice",
+	"Endpoints":    "write an EndpointSlice",
+	"XBackend":     "the backends are Services",
+	"XListenerSet": "write a ListenerSet of " + gatewayVersion,
 }
 
 // groups are the API groups of the kinds, and those where older versions of them lived.
-var groups = []string{"", "networking.k8s.io", "discovery.k8s.io", "gateway.networking.k8s.io"}
+var groups = []string{"", "networking.k8s.io", "discovery.k8s.io", "gateway.networking.k8s.io", "gateway.networking.x-k8s.io"}
 
-var oldGroups = []string{"extensions", "networking.x-k8s.io", "gateway.networking.x-k8s.io"}
+var oldGroups = []string{"extensions", "networking.x-k8s.io"}
 
 func groupOf(apiVersion string) string {
 	group, _, ok := strings.Cut(apiVersion, "/")

@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -36,24 +37,25 @@ func (r *reader) assemble() {
 	n := len(r.held)
 	b := &builder{
 		snap: &object.Snapshot{
-			Namespaces:         map[string]*corev1.Namespace{},
-			Services:           map[object.Key]*corev1.Service{},
-			Secrets:            map[object.Key]*corev1.Secret{},
-			ConfigMaps:         map[object.Key]*corev1.ConfigMap{},
-			IngressClasses:     map[string]*networkingv1.IngressClass{},
-			Ingresses:          map[object.Key]*networkingv1.Ingress{},
-			GatewayClasses:     map[string]*gatewayv1.GatewayClass{},
-			Gateways:           map[object.Key]*gatewayv1.Gateway{},
-			ListenerSets:       map[object.Key]*gatewayv1.ListenerSet{},
-			HTTPRoutes:         map[object.Key]*gatewayv1.HTTPRoute{},
-			GRPCRoutes:         map[object.Key]*gatewayv1.GRPCRoute{},
-			TLSRoutes:          map[object.Key]*gatewayv1.TLSRoute{},
-			TCPRoutes:          map[object.Key]*gatewayv1.TCPRoute{},
-			UDPRoutes:          map[object.Key]*gatewayv1.UDPRoute{},
-			ReferenceGrants:    map[object.Key]*gatewayv1.ReferenceGrant{},
-			BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
-			EndpointSlices:     map[object.Key][]*discoveryv1.EndpointSlice{},
-			Origins:            make(map[object.Ref]string, n),
+			Namespaces:              map[string]*corev1.Namespace{},
+			Services:                map[object.Key]*corev1.Service{},
+			Secrets:                 map[object.Key]*corev1.Secret{},
+			ConfigMaps:              map[object.Key]*corev1.ConfigMap{},
+			IngressClasses:          map[string]*networkingv1.IngressClass{},
+			Ingresses:               map[object.Key]*networkingv1.Ingress{},
+			GatewayClasses:          map[string]*gatewayv1.GatewayClass{},
+			Gateways:                map[object.Key]*gatewayv1.Gateway{},
+			ListenerSets:            map[object.Key]*gatewayv1.ListenerSet{},
+			HTTPRoutes:              map[object.Key]*gatewayv1.HTTPRoute{},
+			GRPCRoutes:              map[object.Key]*gatewayv1.GRPCRoute{},
+			TLSRoutes:               map[object.Key]*gatewayv1.TLSRoute{},
+			TCPRoutes:               map[object.Key]*gatewayv1.TCPRoute{},
+			UDPRoutes:               map[object.Key]*gatewayv1.UDPRoute{},
+			ReferenceGrants:         map[object.Key]*gatewayv1.ReferenceGrant{},
+			BackendTLSPolicies:      map[object.Key]*gatewayv1.BackendTLSPolicy{},
+			XBackendTrafficPolicies: map[object.Key]*gatewayx.XBackendTrafficPolicy{},
+			EndpointSlices:          map[object.Key][]*discoveryv1.EndpointSlice{},
+			Origins:                 make(map[object.Ref]string, n),
 		},
 		held:    make(map[object.Ref]placed, n),
 		before:  r.held,
@@ -159,6 +161,8 @@ func (b *builder) put(p placed) { //nolint:gocyclo // one case for each kind
 		s.ReferenceGrants[key] = o
 	case *gatewayv1.BackendTLSPolicy:
 		s.BackendTLSPolicies[key] = o
+	case *gatewayx.XBackendTrafficPolicy:
+		s.XBackendTrafficPolicies[key] = o
 	case *discoveryv1.EndpointSlice:
 		if name := o.Labels[discoveryv1.LabelServiceName]; name != "" {
 			of := object.Key{Namespace: key.Namespace, Name: name}

@@ -14,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // Key names a namespaced object. It is a struct and never a joined string, so that two different objects cannot have the same key.
@@ -74,7 +75,8 @@ type Snapshot struct {
 	UDPRoutes       map[Key]*gatewayv1.UDPRoute
 	ReferenceGrants map[Key]*gatewayv1.ReferenceGrant
 
-	BackendTLSPolicies map[Key]*gatewayv1.BackendTLSPolicy
+	BackendTLSPolicies      map[Key]*gatewayv1.BackendTLSPolicy
+	XBackendTrafficPolicies map[Key]*gatewayx.XBackendTrafficPolicy
 
 	// EndpointSlices holds the slices of each Service, by the Service's key (the label kubernetes.io/service-name), sorted by name.
 	EndpointSlices map[Key][]*discoveryv1.EndpointSlice
@@ -120,7 +122,7 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool { //nolint:gocyclo // one compar
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
 		sameObjects(s.GRPCRoutes, t.GRPCRoutes) && sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
-		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies) &&
+		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies) && sameObjects(s.XBackendTrafficPolicies, t.XBackendTrafficPolicies) &&
 		sameObjects(s.TLSRoutes, t.TLSRoutes) && sameObjects(s.TCPRoutes, t.TCPRoutes) && sameObjects(s.UDPRoutes, t.UDPRoutes)
 }
 

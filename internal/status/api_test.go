@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/gateway-api/pkg/client/clientset/versioned"
 
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -47,16 +48,17 @@ type call struct{ method, path, body string }
 
 // Where the API server has the kinds.
 var roots = map[string]string{
-	"GatewayClass":     "/apis/gateway.networking.k8s.io/v1/%sgatewayclasses/%s",
-	"Gateway":          "/apis/gateway.networking.k8s.io/v1/%sgateways/%s",
-	"BackendTLSPolicy": "/apis/gateway.networking.k8s.io/v1/%sbackendtlspolicies/%s",
-	"ListenerSet":      "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
-	"HTTPRoute":        "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
-	"GRPCRoute":        "/apis/gateway.networking.k8s.io/v1/%sgrpcroutes/%s",
-	"TLSRoute":         "/apis/gateway.networking.k8s.io/v1/%stlsroutes/%s",
-	"TCPRoute":         "/apis/gateway.networking.k8s.io/v1/%stcproutes/%s",
-	"UDPRoute":         "/apis/gateway.networking.k8s.io/v1/%sudproutes/%s",
-	"Ingress":          "/apis/networking.k8s.io/v1/%singresses/%s",
+	"GatewayClass":          "/apis/gateway.networking.k8s.io/v1/%sgatewayclasses/%s",
+	"Gateway":               "/apis/gateway.networking.k8s.io/v1/%sgateways/%s",
+	"BackendTLSPolicy":      "/apis/gateway.networking.k8s.io/v1/%sbackendtlspolicies/%s",
+	"XBackendTrafficPolicy": "/apis/gateway.networking.x-k8s.io/v1alpha1/%sxbackendtrafficpolicies/%s",
+	"ListenerSet":           "/apis/gateway.networking.k8s.io/v1/%slistenersets/%s",
+	"HTTPRoute":             "/apis/gateway.networking.k8s.io/v1/%shttproutes/%s",
+	"GRPCRoute":             "/apis/gateway.networking.k8s.io/v1/%sgrpcroutes/%s",
+	"TLSRoute":              "/apis/gateway.networking.k8s.io/v1/%stlsroutes/%s",
+	"TCPRoute":              "/apis/gateway.networking.k8s.io/v1/%stcproutes/%s",
+	"UDPRoute":              "/apis/gateway.networking.k8s.io/v1/%sudproutes/%s",
+	"Ingress":               "/apis/networking.k8s.io/v1/%singresses/%s",
 }
 
 func pathOf(ref object.Ref) string {
@@ -168,7 +170,8 @@ func (a *api) snapshot() *object.Snapshot {
 	s := &object.Snapshot{
 		GatewayClasses: map[string]*gatewayv1.GatewayClass{}, Gateways: map[object.Key]*gatewayv1.Gateway{},
 		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
-		HTTPRoutes: map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{}, TLSRoutes: map[object.Key]*gatewayv1.TLSRoute{},
+		XBackendTrafficPolicies: map[object.Key]*gatewayx.XBackendTrafficPolicy{},
+		HTTPRoutes:              map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{}, TLSRoutes: map[object.Key]*gatewayv1.TLSRoute{},
 		TCPRoutes: map[object.Key]*gatewayv1.TCPRoute{}, UDPRoutes: map[object.Key]*gatewayv1.UDPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
 	}
 	for _, o := range a.objects {
@@ -182,6 +185,9 @@ func (a *api) snapshot() *object.Snapshot {
 		case "BackendTLSPolicy":
 			v := decode[gatewayv1.BackendTLSPolicy](text)
 			s.BackendTLSPolicies[object.KeyOf(v)] = v
+		case "XBackendTrafficPolicy":
+			v := decode[gatewayx.XBackendTrafficPolicy](text)
+			s.XBackendTrafficPolicies[object.KeyOf(v)] = v
 		case "ListenerSet":
 			v := decode[gatewayv1.ListenerSet](text)
 			s.ListenerSets[object.KeyOf(v)] = v

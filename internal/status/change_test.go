@@ -108,6 +108,8 @@ func (a *api) object(ref object.Ref) metav1.Object {
 		return s.Gateways[ref.Key()]
 	case "BackendTLSPolicy":
 		return s.BackendTLSPolicies[ref.Key()]
+	case "XBackendTrafficPolicy":
+		return s.XBackendTrafficPolicies[ref.Key()]
 	case "ListenerSet":
 		return s.ListenerSets[ref.Key()]
 	case "HTTPRoute":
@@ -145,12 +147,20 @@ func TestListenerSet(t *testing.T) {
 }
 
 func TestPolicy(t *testing.T) {
+	for kind, version := range map[string]string{"BackendTLSPolicy": "gateway.networking.k8s.io/v1", "XBackendTrafficPolicy": "gateway.networking.x-k8s.io/v1alpha1"} {
+		t.Run(kind, func(t *testing.T) {
+			testPolicy(t, `"apiVersion":"`+version+`","kind":"`+kind+`","metadata":{"namespace":"shop","name":"p"},"spec":{}`)
+		})
+	}
+}
+
+func testPolicy(t *testing.T, policy string) {
 	const foreign = `{"ancestorRef":{"name":"a"},"conditions":[],"controllerName":"third.example/c","odd":1}`
 	mine := func(name string) string {
 		return `{"ancestorRef":{"name":"` + name + `"},"conditions":[],"controllerName":"` + ours + `"}`
 	}
 	a := newAPI(t)
-	ref := a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"BackendTLSPolicy","metadata":{"namespace":"shop","name":"p"},"spec":{},"status":{"ancestors":[` +
+	ref := a.put(`{` + policy + `,"status":{"ancestors":[` +
 		mine("gone") + "," + foreign + "," + mine("a") + `]}}`)
 	want := gatewayv1.PolicyStatus{Ancestors: []gatewayv1.PolicyAncestorStatus{
 		{AncestorRef: gatewayv1.ParentReference{Name: "a"}, Conditions: []metav1.Condition{cond("Accepted=True Accepted I", metav1.Time{})}},
@@ -169,7 +179,7 @@ func TestPolicy(t *testing.T) {
 	if got := a.raw(ref, "ancestors"); got != "["+foreign+"]" {
 		t.Errorf("what is left is %s", got)
 	}
-	a.put(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"BackendTLSPolicy","metadata":{"namespace":"shop","name":"p"},"spec":{}}`)
+	a.put(`{` + policy + `}`)
 	if c := apply(t, a, ref, want); c.whole == nil {
 		t.Errorf("a new status is written piece by piece: %v", c.ops)
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/compile"
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -110,6 +111,16 @@ func (w *Writer) allKinds() []*kind {
 				return all(s.BackendTLSPolicies, want.BackendTLSPolicies)
 			},
 			func(c *change, have *gatewayv1.BackendTLSPolicy, want gatewayv1.PolicyStatus) {
+				c.policy(controller, have.Generation, have.Status.Ancestors, want.Ancestors)
+			}),
+		newKind("XBackendTrafficPolicy",
+			func(ns string) client[*gatewayx.XBackendTrafficPolicy] {
+				return gateway.ExperimentalV1alpha1().XBackendTrafficPolicies(ns)
+			},
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayx.XBackendTrafficPolicy, gatewayv1.PolicyStatus] {
+				return all(s.XBackendTrafficPolicies, want.XBackendTrafficPolicies)
+			},
+			func(c *change, have *gatewayx.XBackendTrafficPolicy, want gatewayv1.PolicyStatus) {
 				c.policy(controller, have.Generation, have.Status.Ancestors, want.Ancestors)
 			}),
 		newKind("GRPCRoute",

@@ -16,6 +16,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/compile"
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -811,19 +812,21 @@ func TestWhatEventsAreAbout(t *testing.T) {
 	class := metav1.ObjectMeta{Name: "x", UID: "u"}
 	key := object.KeyOf(&meta)
 	s := &object.Snapshot{
-		GatewayClasses:     map[string]*gatewayv1.GatewayClass{"x": {ObjectMeta: class}},
-		IngressClasses:     map[string]*networkingv1.IngressClass{"x": {ObjectMeta: class}},
-		ListenerSets:       map[object.Key]*gatewayv1.ListenerSet{key: {ObjectMeta: meta}},
-		BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{key: {ObjectMeta: meta}},
-		Gateways:           map[object.Key]*gatewayv1.Gateway{key: {ObjectMeta: meta}},
-		HTTPRoutes:         map[object.Key]*gatewayv1.HTTPRoute{key: {ObjectMeta: meta}},
-		ReferenceGrants:    map[object.Key]*gatewayv1.ReferenceGrant{key: {ObjectMeta: meta}},
-		Ingresses:          map[object.Key]*networkingv1.Ingress{key: {ObjectMeta: meta}},
-		Services:           map[object.Key]*corev1.Service{key: {ObjectMeta: meta}},
+		GatewayClasses:          map[string]*gatewayv1.GatewayClass{"x": {ObjectMeta: class}},
+		IngressClasses:          map[string]*networkingv1.IngressClass{"x": {ObjectMeta: class}},
+		ListenerSets:            map[object.Key]*gatewayv1.ListenerSet{key: {ObjectMeta: meta}},
+		BackendTLSPolicies:      map[object.Key]*gatewayv1.BackendTLSPolicy{key: {ObjectMeta: meta}},
+		XBackendTrafficPolicies: map[object.Key]*gatewayx.XBackendTrafficPolicy{key: {ObjectMeta: meta}},
+		Gateways:                map[object.Key]*gatewayv1.Gateway{key: {ObjectMeta: meta}},
+		HTTPRoutes:              map[object.Key]*gatewayv1.HTTPRoute{key: {ObjectMeta: meta}},
+		ReferenceGrants:         map[object.Key]*gatewayv1.ReferenceGrant{key: {ObjectMeta: meta}},
+		Ingresses:               map[object.Key]*networkingv1.Ingress{key: {ObjectMeta: meta}},
+		Services:                map[object.Key]*corev1.Service{key: {ObjectMeta: meta}},
 	}
 	for kind, version := range map[string]string{
 		"GatewayClass": "gateway.networking.k8s.io/v1", "Gateway": "gateway.networking.k8s.io/v1", "HTTPRoute": "gateway.networking.k8s.io/v1",
-		"BackendTLSPolicy": "gateway.networking.k8s.io/v1", "ListenerSet": "gateway.networking.k8s.io/v1", "ReferenceGrant": "gateway.networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Service": "v1",
+		"XBackendTrafficPolicy": "gateway.networking.x-k8s.io/v1alpha1",
+		"BackendTLSPolicy":      "gateway.networking.k8s.io/v1", "ListenerSet": "gateway.networking.k8s.io/v1", "ReferenceGrant": "gateway.networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Service": "v1",
 	} {
 		ref := object.Ref{Kind: kind, Namespace: "shop", Name: "x"}
 		if strings.HasSuffix(kind, "Class") {

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -60,7 +61,10 @@ func (d *discovery) ask(ctx context.Context) (map[string][]string, error) {
 }
 
 func (d *discovery) resources(ctx context.Context, version string) ([]string, error) {
-	list, err := d.c.api.gateway.ServerResourcesForGroupVersionWithContext(ctx, gatewayv1.GroupName+"/"+version)
+	if !strings.Contains(version, "/") {
+		version = gatewayv1.GroupName + "/" + version
+	}
+	list, err := d.c.api.gateway.ServerResourcesForGroupVersionWithContext(ctx, version)
 	if apierrors.IsNotFound(err) {
 		return []string{}, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -56,7 +58,10 @@ type fakeEvent struct {
 	*stored
 }
 
-const gatewayPath = "/apis/gateway.networking.k8s.io/"
+const (
+	gatewayPath = "/apis/gateway.networking.k8s.io/"
+	xVersion    = "gateway.networking.x-k8s.io/v1alpha1" // the group of the experimental channel
+)
 
 func newFake(t testing.TB) *fakeAPI {
 	t.Helper()
@@ -67,6 +72,7 @@ func newFake(t testing.TB) *fakeAPI {
 				"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "referencegrants",
 			},
 			"v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"},
+			xVersion:  {"xbackendtrafficpolicies"},
 		},
 	}
 }
@@ -94,6 +100,8 @@ func pathOf(o metav1.Object) (path, kind string) {
 		return gatewayPath + "v1/gateways", "Gateway"
 	case *gatewayv1.BackendTLSPolicy:
 		return gatewayPath + "v1/backendtlspolicies", "BackendTLSPolicy"
+	case *gatewayx.XBackendTrafficPolicy:
+		return "/apis/" + xVersion + "/xbackendtrafficpolicies", "XBackendTrafficPolicy"
 	case *gatewayv1.ListenerSet:
 		return gatewayPath + "v1/listenersets", "ListenerSet"
 	case *gatewayv1.HTTPRoute:
@@ -124,6 +132,7 @@ var kindOf = map[string]string{
 	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "grpcroutes": "GRPCRoute",
 	"tlsroutes": "TLSRoute", "tcproutes": "TCPRoute", "udproutes": "UDPRoute",
 	"listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
+	"xbackendtrafficpolicies": "XBackendTrafficPolicy",
 }
 
 func apiVersion(path string) string {
@@ -336,20 +345,21 @@ func (a *fakeAPI) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// servedAs returns what stands for a version, whose kinds are below the path, in served.
+func servedAs(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, gatewayPath), "/apis/")
+}
+
 func (a *fakeAPI) serves(c call) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	version, ok := strings.CutPrefix(c.path, gatewayPath)
-	if !ok {
-		return true
-	}
-	version, _, _ = strings.Cut(version, "/")
-	return slices.Contains(a.served[version], c.kind)
+	version := servedAs(path.Dir(c.path))
+	return !strings.HasPrefix(version, "v") && version != xVersion || slices.Contains(a.served[version], c.kind)
 }
 
 func (a *fakeAPI) discovery(w http.ResponseWriter, path string) {
 	a.mu.Lock()
-	kinds := a.served[strings.TrimPrefix(path, gatewayPath)]
+	kinds := a.served[servedAs(path)]
 	a.mu.Unlock()
 	if len(kinds) == 0 {
 		status(w, http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
@@ -661,6 +671,7 @@ func oneOfEach() []metav1.Object {
 		&gatewayv1.Gateway{ObjectMeta: meta("shop", "edge")}, httpRoute("shop", "web"), &gatewayv1.GRPCRoute{ObjectMeta: meta("shop", "rpc")},
 		&gatewayv1.ReferenceGrant{ObjectMeta: meta("shop", "grant")},
 		&gatewayv1.TLSRoute{ObjectMeta: meta("shop", "db")}, &gatewayv1.TCPRoute{ObjectMeta: meta("shop", "db")}, &gatewayv1.UDPRoute{ObjectMeta: meta("shop", "dns")},
+		&gatewayx.XBackendTrafficPolicy{ObjectMeta: meta("shop", "web")},
 	}
 }
 
@@ -681,7 +692,7 @@ func (a *fakeAPI) all() []string {
 				var o discoveryv1.EndpointSlice
 				_ = json.Unmarshal(s.raw, &o)
 				text = sliceText(&o)
-			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "gatewayclasses":
+			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "xbackendtrafficpolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "gatewayclasses":
 				text += " " + strconv.Itoa(s.version)
 			}
 			out = append(out, text)
@@ -718,6 +729,7 @@ func text(s *object.Snapshot) []string {
 	out = append(out, lines("gatewayclasses", true, s.GatewayClasses)...)
 	out = append(out, lines("gateways", true, s.Gateways)...)
 	out = append(out, lines("backendtlspolicies", true, s.BackendTLSPolicies)...)
+	out = append(out, lines("xbackendtrafficpolicies", true, s.XBackendTrafficPolicies)...)
 	out = append(out, lines("listenersets", true, s.ListenerSets)...)
 	out = append(out, lines("httproutes", true, s.HTTPRoutes)...)
 	out = append(out, lines("grpcroutes", true, s.GRPCRoutes)...)

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -25,7 +26,7 @@ type kind struct {
 	table      bool // what is compiled into a table depends on it
 	shelf      shelf
 	open       func(namespace, version string) client
-	// gateway are the versions of a kind of the Gateway API, the best first; nil for kinds that every API server has.
+	// gateway are the versions of a kind of the Gateway API, the best first, with their group where it is not the usual one; nil for kinds that every API server has.
 	gateway []string
 	// without says what does not work when it may not be read; "" for a kind that Fairlead does not serve without.
 	without string
@@ -190,6 +191,7 @@ func (c *Cluster) ingressKinds() []*kind {
 
 func (c *Cluster) gatewayKinds() []*kind {
 	api := c.api.gateway.GatewayV1()
+	x := c.api.gateway.ExperimentalV1alpha1()
 	beta := c.api.gateway.GatewayV1beta1()
 	stable := []string{"v1"}
 	return []*kind{
@@ -220,6 +222,16 @@ func (c *Cluster) gatewayKinds() []*kind {
 			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.BackendTLSPolicy { return &s.BackendTLSPolicies }),
 			// Without them requests would be sent to backends that nobody has verified: there is no serving without.
 			open: func(ns, _ string) client { return typed(&gatewayv1.BackendTLSPolicy{}, api.BackendTLSPolicies(ns)) },
+		},
+		{
+			name: "xbackendtrafficpolicies", table: true, gateway: []string{gatewayx.GroupVersion.String()},
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayx.XBackendTrafficPolicy {
+				return &s.XBackendTrafficPolicies
+			}),
+			open: func(ns, _ string) client {
+				return typed(&gatewayx.XBackendTrafficPolicy{}, x.XBackendTrafficPolicies(ns))
+			},
+			without: "the retry budgets and sessions of XBackendTrafficPolicies are not kept to",
 		},
 		{
 			name: "grpcroutes", role: routes, table: true, gateway: stable, without: "GRPCRoutes are not served",

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -443,7 +444,7 @@ func TestOutageIsQuiet(t *testing.T) {
 		advance(30 * time.Second)
 		asked.Store(0)
 		advance(5 * time.Minute)
-		if n := asked.Load(); n > 5*60*6 || n < 60 {
+		if n := int(asked.Load()); n > watchedKinds*5*24 || n < 60 { // each kind is asked for on its own
 			t.Errorf("%d requests in five minutes", n)
 		}
 		closing := time.Now()
@@ -727,7 +728,8 @@ func TestGatewayKindsComeAndGo(t *testing.T) {
 
 		// The upgrade.
 		a.put(&gatewayv1.ReferenceGrant{ObjectMeta: meta("shop", "grant")})
-		a.set(func() { a.served = map[string][]string{"v1": served["v1"]}; a.streams++ })
+		a.put(&gatewayx.XBackendTrafficPolicy{ObjectMeta: meta("shop", "web")})
+		a.set(func() { a.served = map[string][]string{"v1": served["v1"], xVersion: served[xVersion]}; a.streams++ })
 		before := c.Read()
 		for range 150 {
 			advance(100 * time.Millisecond)
@@ -737,6 +739,9 @@ func TestGatewayKindsComeAndGo(t *testing.T) {
 		}
 		if c.Read().HTTPRoutes[object.Key{Namespace: "shop", Name: "web"}] != before.HTTPRoutes[object.Key{Namespace: "shop", Name: "web"}] {
 			t.Error("an upgrade of one kind changed another")
+		}
+		if n := len(c.Read().XBackendTrafficPolicies); n != 1 {
+			t.Errorf("%d policies of the experimental channel", n)
 		}
 
 		// For a moment the API server does not know the kinds, and then it fails to say.
@@ -752,7 +757,9 @@ func TestGatewayKindsComeAndGo(t *testing.T) {
 		}
 		a.set(func() { a.fault = nil })
 		advance(time.Minute)
-		a.lose(func(path string, _ *stored) bool { return strings.HasPrefix(path, gatewayPath) })
+		a.lose(func(path string, _ *stored) bool {
+			return strings.HasPrefix(path, gatewayPath) || strings.Contains(path, xVersion)
+		})
 		if diff := cmp.Diff(a.all(), text(c.Read())); diff != "" || len(c.Stale()) != 0 {
 			t.Errorf("kinds that are gone: %s, stale %v", diff, c.Stale())
 		}
