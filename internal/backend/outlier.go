@@ -11,9 +11,13 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// How outliers are found: from what the endpoints did in the last one to two slots of time, by whoever answers a request when judgement is due.
+// How outliers are found: from what each endpoint did last, by whoever answers a request when judgement is due. What counts is as little of the past as says
+// something, so that an endpoint that has just turned bad is not excused by what it did before: the slot of time that has begun and the one before it, and earlier
+// ones until there are fewAnswers.
 const (
-	slotTime     = 5 * time.Second
+	slotTime     = time.Second
+	manySlots    = 10 // are remembered
+	leastSlots   = 2  // count
 	judgePause   = 250 * time.Millisecond
 	fewAnswers   = 20                    // of an endpoint: too few to say anything
 	slowAtLeast  = 20 * time.Millisecond // longer than the others, however fast they are
@@ -22,7 +26,7 @@ const (
 
 // tally counts what an endpoint did, in slots of time. The zero value is ready.
 type tally struct {
-	slots  [2]slot
+	slots  [manySlots]slot
 	streak atomic.Int32 // failures in a row
 }
 
@@ -35,7 +39,7 @@ type slot struct {
 // of returns the slot of a moment.
 func (t *tally) of(now time.Duration) *slot {
 	number := int64(now/slotTime) + 1
-	s := &t.slots[number&1]
+	s := &t.slots[number%manySlots]
 	if old := s.number.Load(); old != number && s.number.CompareAndSwap(old, number) {
 		s.good.Store(0)
 		s.bad.Store(0)
@@ -52,21 +56,38 @@ func (t *tally) forget() {
 	t.streak.Store(0)
 }
 
-// account is what a tally has of the last slots.
+// account is what an endpoint did last, as far back as need be.
 type account struct {
 	good, bad int
-	took      time.Duration
+	usual     time.Duration // to answer well; 0 if there are too few good answers
 }
 
 func (t *tally) sum(now time.Duration) (a account) {
-	number := int64(now/slotTime) + 1
-	for i := range t.slots {
-		s := &t.slots[i]
-		if n := s.number.Load(); n == number || n == number-1 {
-			a.good += int(s.good.Load())
-			a.bad += int(s.bad.Load())
-			a.took += time.Duration(s.took.Load())
+	var good int
+	var took time.Duration
+	newest := int64(now/slotTime) + 1
+	for back := range int64(manySlots) {
+		number := newest - back
+		failures, times := back < leastSlots || a.all() < fewAnswers, back < leastSlots || good < fewAnswers
+		if number <= 0 || !failures && !times {
+			break
 		}
+		s := &t.slots[number%manySlots]
+		if s.number.Load() != number {
+			continue
+		}
+		n := int(s.good.Load())
+		if failures {
+			a.good += n
+			a.bad += int(s.bad.Load())
+		}
+		if times {
+			good += n
+			took += time.Duration(s.took.Load())
+		}
+	}
+	if good >= fewAnswers {
+		a.usual = took / time.Duration(good)
 	}
 	return a
 }
@@ -75,14 +96,6 @@ func (a account) all() int { return a.good + a.bad }
 
 // percent is how many answers were bad.
 func (a account) percent() int { return 100 * a.bad / max(a.all(), 1) }
-
-// usual is the mean time of the good answers; 0 if there are too few.
-func (a account) usual() time.Duration {
-	if a.good < fewAnswers {
-		return 0
-	}
-	return a.took / time.Duration(a.good)
-}
 
 // isBad reports whether a response says that the endpoint could not do its work.
 func isBad(status int) bool {
@@ -150,7 +163,7 @@ func (p *Pool) judgeAll(l *list, now time.Duration, limit int) {
 		accounts[i] = a
 		total.good += a.good
 		total.bad += a.bad
-		if u := a.usual(); u > 0 {
+		if u := a.usual; u > 0 {
 			usual = append(usual, u)
 		}
 	}
@@ -162,8 +175,8 @@ func (p *Pool) judgeAll(l *list, now time.Duration, limit int) {
 		case e.leftOut.Load():
 		case limit >= 0 && a.all() >= fewAnswers && a.percent() >= limit && others.all() > 0 && 2*others.percent() <= a.percent():
 			p.failed(e, now, faulty, fmt.Errorf("%d of %d answers were bad", a.bad, a.all()))
-		case isSlow(a.usual(), usual, l.care.Outlier.Latency):
-			p.failed(e, now, slow, fmt.Errorf("it takes %s to answer, others %s", a.usual().Round(time.Millisecond), median(usual).Round(time.Millisecond)))
+		case isSlow(a.usual, usual, l.care.Outlier.Latency):
+			p.failed(e, now, slow, fmt.Errorf("it takes %s to answer, others %s", a.usual.Round(time.Millisecond), median(usual).Round(time.Millisecond)))
 		}
 	}
 }
@@ -185,7 +198,7 @@ func (p *Pool) slowLimit(now time.Duration) time.Duration {
 	l := p.list.Load()
 	var usual []time.Duration
 	for _, e := range l.in {
-		if u := e.tally.sum(now).usual(); u > 0 {
+		if u := e.tally.sum(now).usual; u > 0 {
 			usual = append(usual, u)
 		}
 	}

@@ -88,6 +88,48 @@ func TestFailureOutlier(t *testing.T) {
 	})
 }
 
+// An endpoint that turns bad is found about as soon as one that always was: what it did before does not excuse it. With few requests it takes as many answers.
+func TestFailureOutlierAfterGoodAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		pause  time.Duration // between the requests to one endpoint
+		bad    http.Handler
+		within time.Duration
+	}{
+		{"errors", 20 * time.Millisecond, patient(500, 0), 1500 * time.Millisecond},
+		{"hangs", 20 * time.Millisecond, patient(200, time.Hour), 2500 * time.Millisecond}, // a try takes 1 s
+		{"errors now and then", 400 * time.Millisecond, patient(500, 0), 6 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			withCare(t, Options{Backoff: time.Hour}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+				ask := func() {
+					a := Attempt{TryTimeout: time.Second}
+					if res, err := p.Do(newRequest(t, "GET", "a", ""), &a); err == nil {
+						_ = res.Body.Close()
+					}
+				}
+				for range 4 * int(30*time.Second/tt.pause) {
+					go ask()
+					time.Sleep(tt.pause / 4)
+				}
+				n.set("a:1", tt.bad)
+				for _, e := range p.list.Load().all {
+					e.closeIdle()
+				}
+				turned := time.Now()
+				for statusOf(t, s, "a:1").Healthy && time.Since(turned) < time.Minute {
+					go ask()
+					time.Sleep(tt.pause / 4)
+				}
+				if d := time.Since(turned); d > tt.within {
+					t.Errorf("found after %s", d)
+				}
+				time.Sleep(2 * time.Second) // the last ones
+			})
+		})
+	}
+}
+
 // What all endpoints answer says more about the requests. A client that can cause errors must not get any endpoint left out.
 func TestFailuresOfAllAreNoOutlier(t *testing.T) {
 	for name, care := range map[string]route.Care{"by default": {}, "low limit": {Outlier: route.Outlier{FailurePercent: 10}}} {

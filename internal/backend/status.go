@@ -37,7 +37,7 @@ type EndpointStatus struct {
 	InFlight    int       `json:"inFlight"`            // requests
 	Connections int       `json:"connections"`         // in use or idle
 	LatencyMS   float64   `json:"latencyMs,omitempty"` // what it is expected to take to begin a response
-	Answers     int       `json:"answers"`             // in the last 5 to 10 s
+	Answers     int       `json:"answers"`             // in the last 1 to 10 s
 	Bad         int       `json:"bad"`                 // of them: errors, and requests that it did not answer
 	Failures    int       `json:"failures"`            // since it last answered
 	Ejections   int       `json:"ejections"`           // how often it was left out, ever

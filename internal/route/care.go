@@ -42,7 +42,7 @@ type Check struct {
 type Outlier struct {
 	// Consecutive is how many bad answers in a row it takes: 500, 502, 503, 504, none in time, and none at all. Zero: they do not count.
 	Consecutive int
-	// FailurePercent is how many answers of an endpoint must be bad, of at least 20 in 10 s, and at least twice as many as those of the others. Zero means 50, unless
+	// FailurePercent is how many answers of an endpoint must be bad, of at least 20 of the last 1 to 10 s, and at least twice as many as those of the others. Zero means 50, unless
 	// the pool ties clients to endpoints: one of them could then get an endpoint left out. Negative: they do not count.
 	FailurePercent int
 	// Latency is how many times as long as that of the others its usual time to answer must be. Zero: it does not count.
