@@ -196,6 +196,74 @@ func TestOnlyTheDifferenceIsWritten(t *testing.T) {
 	f.wantCalls(f.apply())
 }
 
+// A port of UDP and one of TCP with the same number are two ports: each keeps its node port and its bind when the other comes or goes.
+func TestPortsOfBothProtocols(t *testing.T) {
+	f := newFixture(t)
+	listen := func(protocols ...gatewayv1.ProtocolType) {
+		g := f.gateway(gatewayKey, "uid-1")
+		for _, p := range protocols {
+			g.Spec.Listeners = append(g.Spec.Listeners, gatewayv1.Listener{Name: gatewayv1.SectionName(strings.ToLower(string(p))), Port: 53, Protocol: p})
+		}
+	}
+	listen(gatewayv1.TCPProtocolType)
+	f.apply()
+	first := f.record().Spec.Ports[0]
+	if first.Protocol != corev1.ProtocolTCP || first.NodePort == 0 {
+		t.Fatalf("got %+v", first)
+	}
+
+	listen(gatewayv1.UDPProtocolType, gatewayv1.TCPProtocolType)
+	f.apply()
+	both := f.record().Spec.Ports
+	find := func(p corev1.Protocol) corev1.ServicePort {
+		i := slices.IndexFunc(both, func(s corev1.ServicePort) bool { return s.Protocol == p })
+		if i < 0 {
+			t.Fatalf("no port of %s: %+v", p, both)
+		}
+		return both[i]
+	}
+	tcp, udp := find(corev1.ProtocolTCP), find(corev1.ProtocolUDP)
+	if diff := gocmp.Diff(first, tcp); diff != "" {
+		t.Errorf("the port of TCP changed (-before +after):\n%s", diff)
+	}
+	if len(both) != 2 || udp.Port != 53 || udp.Name == tcp.Name || udp.NodePort == 0 || udp.NodePort == tcp.NodePort {
+		t.Errorf("got %+v", both)
+	}
+	f.wantCalls(f.apply())
+	for _, edit := range []func(p *corev1.ServicePort){
+		func(p *corev1.ServicePort) { p.TargetPort = intstr.FromInt32(22) },
+		func(p *corev1.ServicePort) { p.Name = "theirs" },
+	} {
+		f.edit(object.KeyOf(f.record()), func(s *corev1.Service) {
+			edit(&s.Spec.Ports[slices.IndexFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Protocol == corev1.ProtocolUDP })])
+		})
+		f.apply()
+		if diff := gocmp.Diff(both, f.record().Spec.Ports); diff != "" {
+			t.Errorf("what was edited at the port of UDP is not put right (-want +got):\n%s", diff)
+		}
+	}
+
+	listen(gatewayv1.UDPProtocolType)
+	f.apply()
+	if diff := gocmp.Diff([]corev1.ServicePort{udp}, f.record().Spec.Ports); diff != "" {
+		t.Errorf("after the port of TCP has gone (-want +got):\n%s", diff)
+	}
+}
+
+// A port of which nothing but the protocol changes is not taken for what was there.
+func TestAPortThatChangesItsProtocol(t *testing.T) {
+	f := newFixture(t)
+	for _, p := range []gatewayv1.ProtocolType{gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType, gatewayv1.TCPProtocolType} {
+		g := f.gateway(gatewayKey, "uid-1")
+		g.Spec.Listeners = []gatewayv1.Listener{{Name: "l", Port: 5000, Protocol: p}}
+		f.apply()
+		if got := f.record().Spec.Ports; len(got) != 1 || string(got[0].Protocol) != string(p) {
+			t.Errorf("%s: got %+v", p, got)
+		}
+		f.wantCalls(f.apply())
+	}
+}
+
 func TestALoadBalancerAddressIsAskedForAndGivenUp(t *testing.T) {
 	f := newFixture(t)
 	f.apply()
