@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -76,6 +79,121 @@ func TestExplain(t *testing.T) {
 					t.Errorf("output does not contain %q:\n%s%s", want, out, errOut)
 				}
 			}
+		})
+	}
+}
+
+// connectionFolder has a listener of every protocol that passes connections on, and one that reads requests on the port of the first.
+const connectionFolder = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: shop}
+spec:
+  gatewayClassName: fairlead
+  listeners:
+  - {name: tls, protocol: TLS, port: 443, hostname: "*.example.com", tls: {mode: Passthrough}}
+  - {name: web, protocol: HTTPS, port: 443, hostname: web.example.com, tls: {certificateRefs: [{name: web}]}}
+  - {name: tcp, protocol: TCP, port: 5432}
+  - {name: udp, protocol: UDP, port: 5432}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: secure, namespace: shop}
+spec: {parentRefs: [{name: gw}], hostnames: [db.example.com], rules: [{backendRefs: [{name: db, port: 5432}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: plain, namespace: shop}
+spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: db, port: 5432}, {name: ghost, port: 5432}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: datagrams, namespace: shop}
+spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: dns, port: 53}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {ports: [{port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: shop}
+spec: {ports: [{port: 53, protocol: UDP}]}
+`
+
+// connectionQuestions are questions about connectionFolder, and what must be in the answers.
+var connectionQuestions = []struct {
+	url  string
+	exit int
+	want []string
+}{
+	{"tls://db.example.com", 0, []string{"tls connection for db.example.com on :443", "passed on by TLSRoute shop/secure spec.rules[0]", "backend shop/db:5432 with weight 1: 127.0.0.1:3000"}},
+	{"tls://DB.example.com.:443", 0, []string{"passed on by TLSRoute shop/secure"}},
+	{"tls://other.example.com", 1, []string{"closed no-route: no rule of listener shop/gw/tls", "host other.example.com does not match db.example.com"}},
+	{"tls://db.example.org", 1, []string{"closed no-route: no listener is for this name"}},
+	{"tls://", 1, []string{"tls connection without a server name on :443", "no listener is for connections without a server name"}},
+	{"tls://192.0.2.1", 1, []string{"tls connection without a server name on :443"}},
+	{"tls://web.example.com", 0, []string{"its requests are read and routed one by one: listener shop/gw/web"}},
+	{"tcp://:5432", 0, []string{"tcp connection on :5432", "passed on by TCPRoute shop/plain", "closed no-backend: Service shop/ghost does not exist (TCPRoute shop/plain spec.rules[0].backendRefs[1])"}},
+	{"udp://:5432", 1, []string{"udp datagram on :5432/udp", "passed on by UDPRoute shop/datagrams", "no endpoints: closed no-endpoints"}},
+	{"udp://:99", 1, []string{"nothing listens on port 99; answering for the udp listeners"}},
+}
+
+func TestExplainConnections(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "all.yaml", connectionFolder)
+	for _, tt := range connectionQuestions {
+		t.Run(tt.url, func(t *testing.T) {
+			status, out, errOut := runCommand(t, "explain", "-f", dir, "--backend", "shop/db:5432=127.0.0.1:3000", tt.url)
+			if status != tt.exit {
+				t.Errorf("exit status %d, want %d", status, tt.exit)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(out+errOut, want) {
+					t.Errorf("output does not contain %q:\n%s%s", want, out, errOut)
+				}
+			}
+		})
+	}
+	for question, want := range map[string]string{
+		"tcp://db": "which port of tcp is meant", "udp://": "which port of udp is meant", "tcp://:x": "invalid port", "tcp://:0": "not a number from 1 to 65535", "tls://a..b": "server name",
+	} {
+		if status, _, errOut := runCommand(t, "explain", "-f", dir, question); status != 2 || !strings.Contains(errOut, want) {
+			t.Errorf("%s: exit status %d, %s; want 2 and %q", question, status, errOut, want)
+		}
+	}
+}
+
+// What /debug/explain of a running process says is what the command says of its folder.
+func TestDebugExplainOfConnections(t *testing.T) {
+	dir := t.TempDir()
+	s := serveFolder(t, dir, "shop/db:5432=127.0.0.1:3000")
+	folder := strings.ReplaceAll(connectionFolder, "port: 443,", fmt.Sprintf("port: %d,", freePort(t)))
+	for _, protocol := range []string{"TCP", "UDP"} {
+		listener := "protocol: " + protocol + ", port: "
+		folder = strings.Replace(folder, listener+"5432", listener+fmt.Sprint(freePort(t)), 1)
+	}
+	writeFile(t, dir, "all.yaml", folder)
+	for _, q := range connectionQuestions {
+		if strings.Contains(q.url, ":99") {
+			continue
+		}
+		eventually(t, q.url, func() error {
+			asked := "http://" + s.admin + "/debug/explain?url=" + url.QueryEscape(q.url)
+			a, err := get(asked, "")
+			if err != nil || a.status != http.StatusOK {
+				return fmt.Errorf("got %d %s, %v", a.status, a.body, err)
+			}
+			for _, want := range q.want {
+				if where := strings.Index(want, " on :"); where >= 0 { // the ports are others here
+					want = want[:where]
+				}
+				if !strings.Contains(a.body, want) {
+					return fmt.Errorf("no %q in %s", want, a.body)
+				}
+			}
+			return nil
 		})
 	}
 }

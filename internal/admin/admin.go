@@ -29,7 +29,7 @@ type Options struct {
 	Gatherer prometheus.Gatherer
 	// Table returns the routing table as text, for /debug/table.
 	Table func() string
-	// Explain answers /debug/explain: which rule would serve a request, and why not the others.
+	// Explain answers /debug/explain: which rule would serve a request or a connection, and why not the others.
 	Explain func(Question) (string, error)
 	// Backends, Certificates, Orders and Problems return values that /debug/backends, /debug/certificates, /debug/orders and /debug/problems show as JSON.
 	Backends     func() any
@@ -42,7 +42,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Question is a request to be explained.
+// Question is a request to be explained, or a connection: then the scheme of the URL is tls, tcp or udp.
 type Question struct {
 	Method string
 	URL    *url.URL // absolute, http or https
@@ -103,7 +103,7 @@ func (s *server) debugPages() {
 		s.show("/debug/table", "the routing table", http.HandlerFunc(s.table))
 	}
 	if s.opt.Explain != nil {
-		s.show("/debug/explain", "which rule serves a request: ?url=http://host/path&method=GET&header=Name:value", http.HandlerFunc(s.explain))
+		s.show("/debug/explain", "which rule serves a request, or a connection: ?url=http://host/path&method=GET&header=Name:value, ?url=tls://host", http.HandlerFunc(s.explain))
 	}
 	s.showJSON("/debug/backends", "the backends, their endpoints and their health", s.opt.Backends)
 	s.showJSON("/debug/certificates", "the certificates being presented", s.opt.Certificates)
@@ -184,8 +184,8 @@ func question(v url.Values) (Question, error) {
 	if err != nil {
 		return Question{}, fmt.Errorf("read parameter url: %w", err)
 	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return Question{}, fmt.Errorf("read parameter url: %q is not like http://host/path", v.Get("url"))
+	if !asksSomething(u) {
+		return Question{}, fmt.Errorf("read parameter url: %q is not like http://host/path, tls://name:443, tcp://:5432 or udp://:53", v.Get("url"))
 	}
 	q := Question{Method: http.MethodGet, URL: u, Header: http.Header{}}
 	if m := v.Get("method"); m != "" {
@@ -199,6 +199,18 @@ func question(v url.Values) (Question, error) {
 		q.Header.Add(name, strings.TrimSpace(value))
 	}
 	return q, nil
+}
+
+// asksSomething reports whether a URL is one of a request, or of a connection that is passed on as a whole: by name or by port, and without either for TLS without a
+// server name.
+func asksSomething(u *url.URL) bool {
+	switch u.Scheme {
+	case "http", "https", "tcp", "udp":
+		return u.Host != ""
+	case "tls":
+		return u.Opaque == ""
+	}
+	return false
 }
 
 // writeText sends text that ends in a newline.

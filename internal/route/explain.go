@@ -176,7 +176,7 @@ func (x *explainer) notAsked(l *Listener) {
 		case !x.fits(l):
 			why = l.title() + " passes connections on and does not read requests from them"
 		case x.owner != nil:
-			why = fmt.Sprintf("%s owns this host, and its requests go to no other listener", x.owner.title())
+			why = fmt.Sprintf("%s owns this host, and its %s go to no other listener", x.owner.title(), x.traffic())
 		default:
 			why = "another listener owns this host"
 		}
@@ -478,6 +478,14 @@ func (c *Candidate) matchText() string {
 	return nameText(c.Host.Name) + " " + c.Rule.Match.String()
 }
 
+// traffic is the kind of thing that is asked about.
+func (e *Explanation) traffic() string {
+	if e.Connection {
+		return "connections"
+	}
+	return "requests"
+}
+
 // connection is what a connection is asked about, on one line.
 func (e *Explanation) connection() string {
 	switch {
@@ -533,6 +541,8 @@ func (e *Explanation) passage() string {
 		return fmt.Sprintf("%s by %s: %s", e.Winner.Fault, e.Winner.Source, printable(e.Winner.Fault.Why))
 	case e.Winner != nil:
 		return "passed on by " + e.Winner.Source.String()
+	case e.Listener == nil && e.Request.Host == "":
+		return fmt.Sprintf("closed %s: no listener is for connections without a server name", NoRoute)
 	case e.Listener == nil:
 		return fmt.Sprintf("closed %s: no listener is for this name", NoRoute)
 	case e.Listener.Mode == Requests:

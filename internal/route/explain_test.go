@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 )
 
 // checkExplanation checks everything that an Explanation says against the oracle.
@@ -258,6 +259,107 @@ not in the table:
 		t.Run(c.name, func(t *testing.T) {
 			if got := table.Explain(c.bind, parseRequest(c.request)).String(); got != c.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestExplainConnectionText(t *testing.T) {
+	pool := func(name string) WeightedPool {
+		return WeightedPool{Pool: &Pool{Key: PoolKey{Namespace: "shop", Service: name, Port: 53}}, Weight: 1}
+	}
+	rule := func(kind, name string, day int, backends ...WeightedPool) *Rule {
+		return &Rule{Backends: backends, Order: Order{Created: time.Date(2025, 1, day, 0, 0, 0, 0, time.UTC)}, Source: Source{kind, "shop", name, "spec.rules[0]"}}
+	}
+	faulty := rule("TLSRoute", "ghost", 1)
+	faulty.Fault = &Fault{0, NoBackend, "Service shop/ghost does not exist"}
+	table := NewTable([]*Port{
+		{Bind: Bind{Port: 443}, Protocol: TLS, Listeners: []*Listener{
+			{Name: "infra/gw/pass", Hostname: "*.example.com", Mode: Passthrough, Port: 443, Hosts: []*Host{
+				{Name: "db.example.com", Rules: []*Rule{rule("TLSRoute", "db", 2, pool("db")), rule("TLSRoute", "late", 3, pool("late"))}},
+				{Name: "ghost.example.com", Rules: []*Rule{faulty}},
+				{Name: "*.com", Rules: []*Rule{rule("TLSRoute", "wide", 1, pool("wide"))}},
+			}},
+			{Name: "infra/gw/web", Hostname: "web.example.com", Port: 443},
+			{Name: "infra/gw/end", Hostname: "end.example.com", Mode: Terminate, Port: 443},
+		}},
+		{Bind: Bind{Port: 5432}, Protocol: TCP, Listeners: []*Listener{{Name: "infra/gw/tcp", Mode: Raw, Port: 5432, Hosts: []*Host{
+			{Rules: []*Rule{rule("TCPRoute", "a", 1, pool("a")), rule("TCPRoute", "b", 2, pool("b"))}},
+		}}}},
+		{Bind: Bind{Port: 5432, UDP: true}, Protocol: UDP, Listeners: []*Listener{{Name: "infra/gw/udp", Mode: Raw, Port: 5432}}},
+	}, nil, []Rejected{{[]string{"end.example.com"}, "Gateway infra/gw allows routes from its own namespace only", Source{"TLSRoute", "other", "r", "spec.parentRefs[0]"}}})
+	for _, tt := range []struct {
+		name   string
+		bind   Bind
+		server string
+		want   string
+	}{
+		{"the oldest route of a name", Bind{Port: 443}, "db.example.com", `tls connection for db.example.com on :443
+  passed on by TLSRoute shop/db spec.rules[0]
+  listener infra/gw/pass (*.example.com), host db.example.com: -> shop/db:53
+lost:
+  TLSRoute shop/late spec.rules[0] (db.example.com): TLSRoute shop/db spec.rules[0] comes first: older TLSRoute (2025-01-02T00:00:00Z before 2025-01-03T00:00:00Z)
+  TLSRoute shop/wide spec.rules[0] (*.com): TLSRoute shop/db spec.rules[0] comes first: host db.example.com is more specific than *.com
+  TLSRoute shop/ghost spec.rules[0] (ghost.example.com): host db.example.com does not match ghost.example.com
+`},
+		{"a fault", Bind{Port: 443}, "ghost.example.com", `tls connection for ghost.example.com on :443
+  closed no-backend by TLSRoute shop/ghost spec.rules[0]: Service shop/ghost does not exist
+  listener infra/gw/pass (*.example.com), host ghost.example.com: -> closed no-backend
+lost:
+  TLSRoute shop/wide spec.rules[0] (*.com): TLSRoute shop/ghost spec.rules[0] comes first: host ghost.example.com is more specific than *.com
+  TLSRoute shop/db spec.rules[0] (db.example.com): host ghost.example.com does not match db.example.com
+  TLSRoute shop/late spec.rules[0] (db.example.com): host ghost.example.com does not match db.example.com
+`},
+		{"requests", Bind{Port: 443}, "web.example.com", `tls connection for web.example.com on :443
+  its requests are read and routed one by one: listener infra/gw/web (web.example.com)
+lost:
+  TLSRoute shop/wide spec.rules[0] (*.com): listener infra/gw/web (web.example.com) owns this host, and its connections go to no other listener
+  TLSRoute shop/db spec.rules[0] (db.example.com): listener infra/gw/web (web.example.com) owns this host, and its connections go to no other listener
+  TLSRoute shop/late spec.rules[0] (db.example.com): listener infra/gw/web (web.example.com) owns this host, and its connections go to no other listener
+  TLSRoute shop/ghost spec.rules[0] (ghost.example.com): listener infra/gw/web (web.example.com) owns this host, and its connections go to no other listener
+`},
+		{"a listener without a route", Bind{Port: 443}, "end.example.com", `tls connection for end.example.com on :443
+  closed no-route: no rule of listener infra/gw/end (end.example.com) is for it
+lost:
+  TLSRoute shop/wide spec.rules[0] (*.com): listener infra/gw/end (end.example.com) owns this host, and its connections go to no other listener
+  TLSRoute shop/db spec.rules[0] (db.example.com): listener infra/gw/end (end.example.com) owns this host, and its connections go to no other listener
+  TLSRoute shop/late spec.rules[0] (db.example.com): listener infra/gw/end (end.example.com) owns this host, and its connections go to no other listener
+  TLSRoute shop/ghost spec.rules[0] (ghost.example.com): listener infra/gw/end (end.example.com) owns this host, and its connections go to no other listener
+not in the table:
+  TLSRoute other/r spec.parentRefs[0] (end.example.com): Gateway infra/gw allows routes from its own namespace only
+`},
+		{"no listener", Bind{Port: 443}, "a.example.org", `tls connection for a.example.org on :443
+  closed no-route: no listener is for this name
+lost:
+  TLSRoute shop/db spec.rules[0] (db.example.com): listener infra/gw/pass (*.example.com) is for other hosts: host a.example.org does not match *.example.com
+  TLSRoute shop/late spec.rules[0] (db.example.com): listener infra/gw/pass (*.example.com) is for other hosts: host a.example.org does not match *.example.com
+  TLSRoute shop/ghost spec.rules[0] (ghost.example.com): listener infra/gw/pass (*.example.com) is for other hosts: host a.example.org does not match *.example.com
+  TLSRoute shop/wide spec.rules[0] (*.com): listener infra/gw/pass (*.example.com) is for other hosts: host a.example.org does not match *.example.com
+`},
+		{"no server name", Bind{Port: 443}, "", `tls connection without a server name on :443
+  closed no-route: no listener is for connections without a server name
+lost:
+  TLSRoute shop/db spec.rules[0] (db.example.com): listener infra/gw/pass (*.example.com) is for other hosts: host "" does not match *.example.com
+  TLSRoute shop/late spec.rules[0] (db.example.com): listener infra/gw/pass (*.example.com) is for other hosts: host "" does not match *.example.com
+  TLSRoute shop/ghost spec.rules[0] (ghost.example.com): listener infra/gw/pass (*.example.com) is for other hosts: host "" does not match *.example.com
+  TLSRoute shop/wide spec.rules[0] (*.com): listener infra/gw/pass (*.example.com) is for other hosts: host "" does not match *.example.com
+`},
+		{"TCP", Bind{Port: 5432}, "", `tcp connection on :5432
+  passed on by TCPRoute shop/a spec.rules[0]
+  listener infra/gw/tcp (*), host *: -> shop/a:53
+lost:
+  TCPRoute shop/b spec.rules[0] (*): TCPRoute shop/a spec.rules[0] comes first: older TCPRoute (2025-01-01T00:00:00Z before 2025-01-02T00:00:00Z)
+`},
+		{"UDP", Bind{Port: 5432, UDP: true}, "", `udp datagram on :5432/udp
+  closed no-route: no rule of listener infra/gw/udp (*) is for it
+`},
+		{"no port", Bind{Port: 53, UDP: true}, "", `udp datagram on :53/udp
+  nothing is served here
+`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := table.ExplainConnection(tt.bind, tt.server).String(); got != tt.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, tt.want)
 			}
 		})
 	}
