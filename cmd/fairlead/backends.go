@@ -126,8 +126,12 @@ func endpointCells(e *backend.EndpointStatus, now time.Time) []string {
 	if e.LastError != "" {
 		last = printable(e.LastError) + " (" + now.Sub(e.LastErrorAt).Round(time.Second).String() + " ago)"
 	}
+	address := e.Address
+	if e.Name != "" {
+		address += " (" + printable(e.Name) + ")"
+	}
 	return []string{
-		e.Address, healthText(e, now), strconv.Itoa(e.Weight), strconv.Itoa(e.InFlight), strconv.Itoa(e.Connections), latency, bad, strconv.Itoa(e.Ejections), last,
+		address, healthText(e, now), strconv.Itoa(e.Weight), strconv.Itoa(e.InFlight), strconv.Itoa(e.Connections), latency, bad, strconv.Itoa(e.Ejections), last,
 	}
 }
 

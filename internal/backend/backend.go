@@ -117,6 +117,7 @@ type Set struct {
 	random []byte       // in place of a key for sessions
 	epoch  time.Time    // what times of health decisions are counted from, to be a number and free of jumps of the wall clock
 	dial   func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
+	names  *names // of DNS endpoints
 	// dialUDP makes a socket that sends to an endpoint and receives from it alone.
 	dialUDP func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
 
@@ -131,6 +132,7 @@ func New(opt Options) *Set {
 	opt = opt.withDefaults()
 	s := &Set{opt: opt, seed: maphash.MakeSeed(), random: make([]byte, 32), epoch: opt.Now(), pools: map[route.PoolKey]*Pool{}}
 	_, _ = rand.Read(s.random) // never fails
+	s.names = newNames(lookup(opt.Resolver), s.renew)
 	d := newDialer(opt)
 	s.dial, s.dialUDP = d.dial, d.dialUDP
 	return s
@@ -165,6 +167,7 @@ func (s *Set) Install(pools []*route.Pool) {
 			s.reapLocked(p)
 		}
 	}
+	s.resolveNames()
 }
 
 // reap drops a retired pool unless it is in use.
@@ -172,6 +175,9 @@ func (s *Set) reap(p *Pool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reapLocked(p)
+	if p.given != nil {
+		s.resolveNames()
+	}
 }
 
 func (s *Set) reapLocked(p *Pool) {
@@ -192,6 +198,7 @@ func (s *Set) Update(endpoints map[route.PoolKey][]route.Endpoint) {
 			p.update(eps)
 		}
 	}
+	s.resolveNames()
 }
 
 // Pool returns the pool of a key; nil if the set has none. The result stays valid (see Install), so that a table's rules may hold it.
@@ -205,12 +212,14 @@ func (s *Set) Pool(key route.PoolKey) *Pool {
 func (s *Set) Close() {
 	s.close()
 	s.checks.Wait()
+	s.names.owner.Wait()
 }
 
 func (s *Set) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.names.stop()
 	for _, p := range s.pools {
 		p.dissolve()
 		p.list.Store(emptyList())

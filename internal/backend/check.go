@@ -111,25 +111,24 @@ func (p *Pool) diagnosed(e *endpoint, c *route.Check, err error) (recovered, eje
 
 // ask asks the endpoint whether it is well; nil is yes.
 func (c *checker) ask(ctx context.Context, e *endpoint) error {
-	address := e.address
-	if c.check.Port != 0 {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return fmt.Errorf("active check: %w", err)
-		}
-		address = net.JoinHostPort(host, strconv.Itoa(int(c.check.Port)))
+	host, port, err := net.SplitHostPort(e.address)
+	if err != nil {
+		return fmt.Errorf("active check: %w", err)
 	}
+	if c.check.Port != 0 {
+		port = strconv.Itoa(int(c.check.Port))
+	}
+	address, asked := net.JoinHostPort(host, port), net.JoinHostPort(cmp.Or(e.host, host), port)
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return e.pool.set.dial(ctx, route.Endpoint{Address: address, DNS: e.dns})
 	}
-	var err error
 	switch c.check.Kind {
 	case route.CheckTCP:
 		err = askTCP(ctx, dial)
 	case route.CheckGRPC:
-		err = c.askGRPC(ctx, e, address, dial)
+		err = c.askGRPC(ctx, e, asked, dial)
 	default:
-		err = c.askHTTP(ctx, e, address, dial)
+		err = c.askHTTP(ctx, e, asked, dial)
 	}
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("active check: not finished within %s", c.check.Timeout)

@@ -21,6 +21,7 @@ type endpoint struct {
 	pool     *Pool
 	address  string
 	dns      bool
+	host     string // the name that address was resolved from; "" if it was not
 	protocol route.Protocol
 	verify   *verification
 	hash     uint64 // another in each process
@@ -57,7 +58,7 @@ type endpoint struct {
 // newEndpoint makes an endpoint that is spoken to as its pool says. The caller holds pool.mu.
 func newEndpoint(p *Pool, info route.Endpoint) *endpoint {
 	e := &endpoint{
-		pool: p, address: info.Address, dns: info.DNS, protocol: p.protocol, verify: p.verify,
+		pool: p, address: info.Address, dns: info.DNS, host: info.Name, protocol: p.protocol, verify: p.verify,
 		hash: maphash.String(p.set.seed, info.Address), stable: p.keys.Load().hasher.text(info.Address),
 	}
 	e.describe(info)
@@ -134,7 +135,7 @@ func (e *endpoint) leave() {
 
 // lastOnce returns an endpoint that serves one request in place of one that has gone, and closes its connection after it.
 func (e *endpoint) lastOnce() *endpoint {
-	again := &endpoint{pool: e.pool, address: e.address, dns: e.dns, protocol: e.protocol, verify: e.verify, hash: e.hash}
+	again := &endpoint{pool: e.pool, address: e.address, dns: e.dns, host: e.host, protocol: e.protocol, verify: e.verify, hash: e.hash}
 	again.inFlight.Add(1)
 	e.pool.traffic.begin(again.hash)
 	again.gone.Store(true)

@@ -40,6 +40,7 @@ type Pool struct {
 	care      route.Care
 	retry     atomic.Pointer[route.Retry] // for rules that say nothing
 	secret    string
+	given     []route.Endpoint // what update was told, if there are names among them; held: Set.mu
 	places    *maglev
 	endpoints map[string]*endpoint
 }
@@ -68,6 +69,9 @@ func (p *Pool) Key() route.PoolKey { return p.key }
 func (p *Pool) update(eps []route.Endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.given = nil; slices.ContainsFunc(eps, func(ep route.Endpoint) bool { return ep.DNS }) {
+		p.given, eps = eps, p.set.names.resolve(eps)
+	}
 	old := p.endpoints
 	next := make(map[string]*endpoint, len(eps))
 	var added []*endpoint
@@ -77,7 +81,7 @@ func (p *Pool) update(eps []route.Endpoint) {
 			continue
 		}
 		e := old[ep.Address]
-		if e == nil || e.dns != ep.DNS {
+		if e == nil || e.dns != ep.DNS || e.host != ep.Name {
 			e = newEndpoint(p, ep)
 			added = append(added, e)
 		} else if e.info != ep {

@@ -26,6 +26,7 @@ type PoolStatus struct {
 // EndpointStatus is how an endpoint is.
 type EndpointStatus struct {
 	Address     string    `json:"address"`
+	Name        string    `json:"name,omitempty"`   // that it was resolved from
 	Healthy     bool      `json:"healthy"`          // not left out for failing
 	Why         string    `json:"why,omitempty"`    // it is left out
 	RetryAt     time.Time `json:"retryAt,omitzero"` // when it may be tried again
@@ -83,6 +84,7 @@ func (e *endpoint) status() EndpointStatus {
 	a := e.tally.sum(now)
 	st := EndpointStatus{
 		Address:     e.address,
+		Name:        e.host,
 		Healthy:     !e.out,
 		Check:       e.checkText(),
 		Weight:      e.weight(),

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (e *endpoint) target(host string) (scheme, to string) {
 	}
 	name, err := route.NormalizeHost(host)
 	if err != nil {
-		name = e.address
+		name = cmp.Or(e.host, e.address)
 	}
 	return "https", name
 }

@@ -234,8 +234,10 @@ type Pool struct {
 type Endpoint struct {
 	// Address is ip:port, or for a DNS endpoint name:port.
 	Address string
-	// DNS says that Address holds a name (ExternalName), which is resolved at dial time; its addresses must pass the policy for foreign names.
+	// DNS says that Address holds a name (ExternalName), which the data plane resolves; each of its addresses must pass the policy for foreign names.
 	DNS bool
+	// Name is the name that an endpoint was resolved from whose Address is an address and DNS is true. The data plane sets it: servers are asked for it in TLS.
+	Name string
 	// Terminating says that the endpoint is on its way out and used only because there is no ready one.
 	Terminating bool
 	Zone, Node  string
