@@ -15,15 +15,19 @@ import (
 	"github.com/fairlead-io/fairlead/conformance/cluster"
 )
 
-// kills has a replica die without a word, the leader first, and at the same moment a pod of an application behind a plain Service. What was on the replica fails;
-// new connections may fail no longer than those to the plain Service.
+// kills has a replica die without a word, the leader and another in turn, and at the same moment a pod of an application behind a plain Service on the same node. What was
+// on the replica fails; new connections may fail no longer than those to the plain Service.
+//
+// How long that is has little to do with either of them: a kubelet looks once a second who has died, and kube-proxy acts some time after it was told. So the two are made
+// equal (the application has the probes of the chart, and starts at once), a pair is found dead in the same look of the same kubelet, there are several pairs, and the
+// medians are compared. The plain Service's own outages differ from each other by more than what is looked for; how much is measured here, and that is the tolerance.
 func (f *field) kills(t *testing.T) {
 	var ours, theirs []time.Duration
-	for i := range max(2, count(20)) {
+	for i := range max(3, count(20)) {
 		leader := f.leader(t)
 		replicas := f.replicas(t)
 		victim := replicas[slices.IndexFunc(replicas, func(r replica) bool { return (r.name == leader) == (i%2 == 0) })]
-		neighbour := pods(t, space, "app=plain")[0]
+		neighbour := f.neighbour(t, victim)
 		a, b := f.killOnce(t, victim, neighbour, victim.name == leader)
 		ours, theirs = append(ours, a), append(theirs, b)
 		// New pods instead of those that were killed: Kubernetes waits longer and longer before it starts a container again.
@@ -34,22 +38,40 @@ func (f *field) kills(t *testing.T) {
 	}
 	figure(t, "a replica is killed, %d times: new connections failed for at most %d ms (median %d), those to a plain Service beside it for at most %d ms (median %d)",
 		len(ours), slices.Max(ours).Milliseconds(), percentile(ours, 50).Milliseconds(), slices.Max(theirs).Milliseconds(), percentile(theirs, 50).Milliseconds())
-	// The plain application is probed as often as Fairlead, and takes some seconds to start, so that its outage is as long as Kubernetes goes on sending requests to a pod that is dead; Fairlead's may be
-	// as long as that. A kubelet looks once a second who has died, and the two pods need not be on one node.
-	if slices.Max(ours) > slices.Max(theirs)+time.Second {
-		t.Errorf("new connections failed for up to %s, those to a plain Service for %s", slices.Max(ours), slices.Max(theirs))
+	tolerance := max(slices.Max(theirs)-slices.Min(theirs), leastTolerance)
+	if percentile(ours, 50) > percentile(theirs, 50)+tolerance {
+		t.Errorf("new connections failed for %s, those to a plain Service for %s; the medians differ by more than %s", ours, theirs, tolerance)
 	}
 }
 
-// killOnce returns for how long new connections to Fairlead and to the plain Service failed.
+// leastTolerance is for the case that the few outages of the plain Service happen to be alike.
+const leastTolerance = 500 * time.Millisecond
+
+// neighbour returns a pod of the plain application on the node of a replica. If chance has put them all on the other node they are placed anew.
+func (f *field) neighbour(t *testing.T, victim replica) replica {
+	t.Helper()
+	for range 5 {
+		for _, p := range pods(t, space, "app=plain") {
+			if p.node == victim.node {
+				return p
+			}
+		}
+		must(t, "", "kubectl", "rollout", "restart", "-n", space, "deployment/plain")
+		must(t, "", "kubectl", "rollout", "status", "-n", space, "deployment/plain", "--timeout=60s")
+	}
+	t.Fatalf("no pod of the plain application gets onto %s", victim.node)
+	return replica{}
+}
+
+// killOnce returns for how long new connections to Fairlead and to the plain Service failed. Nothing may fail that was on the other replica.
 func (f *field) killOnce(t *testing.T, victim, neighbour replica, leads bool) (ours, theirs time.Duration) {
 	t.Helper()
 	a := loadOn(t, 8, f.ingress+":80", "ingress.e2e.test", nil, nil)
 	b := loadOn(t, 8, f.plain+":80", "plain", nil, nil)
 	time.Sleep(time.Second)
 	begun := time.Now()
-	kill(t, victim, "/fairlead")
-	kill(t, neighbour, "/app")
+	kill(t, victim, "/fairlead", syscall.SIGKILL)
+	kill(t, neighbour, "/app", syscall.SIGKILL)
 	if leads {
 		f.statusResumes(t, begun)
 	}
@@ -64,12 +86,17 @@ func (f *field) killOnce(t *testing.T, victim, neighbour replica, leads bool) (o
 		if x.reused {
 			lost++
 		}
+		if x.reused && x.through != victim.ip {
+			t.Errorf("a %s failed on a connection to %s, which nobody killed: %s", x.method, x.through, x.text)
+		}
 	}
-	t.Logf("killed %s (leader: %v): %d of %d requests failed, %d of them on used connections; plain Service: %d of %d", victim.name, leads, len(a.failed), a.requests, lost, len(b.failed), b.requests)
+	ours, theirs = a.outage(begun), b.outage(begun)
+	t.Logf("killed %s on %s (leader: %v): %d of %d requests failed, %d of them on used connections, new ones for %s; plain Service: %d of %d, for %s",
+		victim.name, victim.node, leads, len(a.failed), a.requests, lost, ours, len(b.failed), b.requests, theirs)
 	if lost > 4 { // each of the four clients that keep their connections had one
 		t.Errorf("%d requests failed on used connections: more than were on the replica", lost)
 	}
-	return a.outage(begun), b.outage(begun)
+	return ours, theirs
 }
 
 // outage is how long after begun the last new connection failed.
@@ -102,8 +129,8 @@ func (f *field) statusResumes(t *testing.T, begun time.Time) {
 	}
 }
 
-// kill ends the process of a pod that runs this program, as a crash would.
-func kill(t *testing.T, pod replica, name string) {
+// kill sends a signal to the process of a pod that runs this program.
+func kill(t *testing.T, pod replica, name string, signal syscall.Signal) {
 	t.Helper()
 	names, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
@@ -122,7 +149,7 @@ func kill(t *testing.T, pod replica, name string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(pid, signal); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,18 +25,21 @@ type client struct {
 	address string // host:port
 	host    string
 	tls     *tls.Config
-	fresh   bool // a new connection for each request
+	path    string // "" is /
+	fresh   bool   // a new connection for each request
 
-	conn   net.Conn
-	reader *bufio.Reader
+	conn    net.Conn
+	reader  *bufio.Reader
+	through string // where the last answer on this connection went through
 }
 
 // answer is what came back.
 type answer struct {
-	status int
-	pod    string // the application's pod
-	header http.Header
-	reused bool // on a connection that had carried a request before
+	status  int
+	pod     string // the application's pod
+	through string // the address that the application saw: that of a replica of Fairlead, if one was between
+	header  http.Header
+	reused  bool // on a connection that had carried a request before
 }
 
 func (c *client) close() {
@@ -57,30 +62,32 @@ func (c *client) connect(ctx context.Context) error {
 		}
 		conn = secure
 	}
-	c.conn, c.reader = conn, bufio.NewReader(conn)
+	c.conn, c.reader, c.through = conn, bufio.NewReader(conn), ""
 	return nil
 }
 
-// do sends one request and reads the whole response.
-func (c *client) do(ctx context.Context, method, path, body string) (answer, error) {
+// do sends one request and reads the whole response. number is what the application writes down when it has received the request; "" is nothing.
+func (c *client) do(ctx context.Context, method, path, body, number string) (answer, error) {
 	a := answer{reused: c.conn != nil}
 	if c.conn == nil {
 		if err := c.connect(ctx); err != nil {
 			return a, fmt.Errorf("connect: %w", err)
 		}
 	}
-	err := c.exchange(&a, method, path, body)
+	a.through = c.through
+	err := c.exchange(&a, method, path, body, number)
+	c.through = a.through
 	if err != nil || c.fresh || strings.EqualFold(a.header.Get("Connection"), "close") {
 		c.close()
 	}
 	return a, err
 }
 
-func (c *client) exchange(a *answer, method, path, body string) error {
+func (c *client) exchange(a *answer, method, path, body, number string) error {
 	if err := c.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, c.host, len(body), body); err != nil {
+	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Number: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, c.host, number, len(body), body); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	res, err := http.ReadResponse(c.reader, nil)
@@ -88,10 +95,15 @@ func (c *client) exchange(a *answer, method, path, body string) error {
 		return fmt.Errorf("read head: %w", err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
 		return fmt.Errorf("read body: %w", err)
 	}
 	a.status, a.header, a.pod = res.StatusCode, res.Header, res.Header.Get("X-Echo-Name")
+	var seen struct{ Remote string }
+	if json.Unmarshal(text, &seen) == nil { // an answer of Fairlead's own is no JSON
+		a.through, _, _ = strings.Cut(seen.Remote, ":")
+	}
 	if res.Close {
 		a.header.Set("Connection", "close")
 	}
@@ -100,10 +112,13 @@ func (c *client) exchange(a *answer, method, path, body string) error {
 
 // failure is a request that was not answered as it should be.
 type failure struct {
-	at     time.Time // when it was begun
-	reused bool
-	status int // 0: no response
-	text   string
+	at      time.Time // when it was begun
+	method  string
+	number  string // what the application writes down of it
+	reused  bool
+	through string // for a used connection, the address that the application saw before
+	status  int    // 0: no response
+	text    string
 }
 
 // load is many clients that send requests without rest: half of them keep their connections, half of the requests are POST.
@@ -120,10 +135,18 @@ type load struct {
 // loadOn starts clients that each send a request to host at address every few milliseconds.
 func loadOn(t *testing.T, clients int, address, host string, secure *tls.Config, seen func(time.Time, answer)) *load {
 	t.Helper()
+	return startLoad(t, clients, client{address: address, host: host, tls: secure}, seen)
+}
+
+// startLoad is loadOn with clients like the one that is given.
+func startLoad(t *testing.T, clients int, like client, seen func(time.Time, answer)) *load {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	l := &load{cancel: cancel, begun: time.Now(), seen: seen}
 	for i := range clients {
-		l.wg.Go(func() { l.run(ctx, &client{address: address, host: host, tls: secure, fresh: i%2 == 1}) })
+		c := like
+		c.fresh = i%2 == 1
+		l.wg.Go(func() { l.run(ctx, &c) })
 	}
 	t.Cleanup(l.stop)
 	return l
@@ -133,13 +156,13 @@ func (l *load) run(ctx context.Context, c *client) {
 	defer c.close()
 	body := strings.Repeat("x", 2000)
 	for i := 0; ctx.Err() == nil; i++ {
-		at := time.Now()
-		method, text := "GET", ""
+		f := failure{at: time.Now(), method: "GET"}
+		text := ""
 		if i%2 == 1 {
-			method, text = "POST", body
+			f.method, f.number, text = "POST", rand.Text(), body
 		}
-		a, err := c.do(context.WithoutCancel(ctx), method, "/", text)
-		l.note(at, a, err)
+		a, err := c.do(context.WithoutCancel(ctx), f.method, cmp.Or(c.path, "/"), text, f.number)
+		l.note(f, a, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(5 * time.Millisecond):
@@ -147,21 +170,23 @@ func (l *load) run(ctx context.Context, c *client) {
 	}
 }
 
-func (l *load) note(at time.Time, a answer, err error) {
+// note counts a request, and keeps it if it failed.
+func (l *load) note(f failure, a answer, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.requests++
 	if l.seen != nil && err == nil {
-		l.seen(at, a)
+		l.seen(f.at, a)
 	}
 	if err == nil && a.status == http.StatusOK && a.pod != "" {
 		return
 	}
-	text := fmt.Sprintf("status %d %s", a.status, a.header.Get("X-Fairlead-Reason"))
+	f.reused, f.through, f.status = a.reused, a.through, a.status
+	f.text = fmt.Sprintf("status %d %s", a.status, a.header.Get("X-Fairlead-Reason"))
 	if err != nil {
-		text = err.Error()
+		f.text = err.Error()
 	}
-	l.failed = append(l.failed, failure{at: at, reused: a.reused, status: a.status, text: text})
+	l.failed = append(l.failed, f)
 }
 
 func (l *load) stop() { l.cancel(); l.wg.Wait() }
@@ -178,7 +203,7 @@ func (l *load) end(t *testing.T, what string) {
 		if i == 10 {
 			break
 		}
-		t.Errorf("failed after %.2f s, on a used connection: %v: %s", f.at.Sub(l.begun).Seconds(), f.reused, f.text)
+		t.Errorf("a %s failed after %.2f s, on a used connection: %v: %s", f.method, f.at.Sub(l.begun).Seconds(), f.reused, f.text)
 	}
 }
 

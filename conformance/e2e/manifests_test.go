@@ -22,13 +22,15 @@ import (
 const space = "e2e"
 
 // pair is the certificate of *.e2e.test; authority trusts it.
-var pair = sync.OnceValues(func() (certificate, key string) {
+var pair = sync.OnceValues(func() (certificate, key string) { return selfSigned("*.e2e.test") })
+
+func selfSigned(name string) (certificate, key string) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{"*.e2e.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
@@ -40,7 +42,7 @@ var pair = sync.OnceValues(func() (certificate, key string) {
 		panic(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}))
-})
+}
 
 // trust returns the settings of a client that believes our certificate and no other.
 func trust(host string) *tls.Config {
@@ -56,7 +58,7 @@ func applications(t *testing.T) string {
 	certificate, key := pair()
 	encode := base64.StdEncoding.EncodeToString
 	return strings.NewReplacer("@CRT@", encode([]byte(certificate)), "@KEY@", encode([]byte(key))).Replace(
-		strings.Join([]string{teamManifest, deployment("app", 3, "0s", 1), deployment("plain", 2, "5s", 2)}, "\n---\n"))
+		strings.Join([]string{teamManifest, deployment("app", 3, applicationProbes), deployment("plain", 2, fairleadProbes)}, "\n---\n"))
 }
 
 const teamManifest = `apiVersion: v1
@@ -169,6 +171,13 @@ spec:
   targetRefs: [{group: "", kind: Service, name: verified}]
   validation: {hostname: app.e2e.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: authority}]}
 ---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: budget, namespace: e2e}
+spec:
+  targetRefs: [{group: "", kind: Service, name: app}]
+  retryConstraint: {budget: {percent: 50, interval: 10s}, minRetryRate: {count: 20, interval: 1s}}
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: verified, namespace: e2e}
@@ -184,10 +193,29 @@ spec:
   parentRefs: [{name: web}]
   hostnames: [route.e2e.test]
   rules: [{backendRefs: [{name: app, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: patient, namespace: e2e}
+spec:
+  parentRefs: [{name: web, sectionName: http}]
+  hostnames: [patient.e2e.test]
+  rules:
+  - backendRefs: [{name: app, port: 80}]
+    timeouts: {backendRequest: 2s}
+    retry: {attempts: 2}
 `
 
-// deployment is an application that behaves well: it goes on serving for a while after it was told to end, until everybody has heard of it.
-func deployment(name string, replicas int, startDelay string, probe int) string {
+// How often an application is asked whether it is ready, and fairleadProbes is as often as the chart has Fairlead be asked.
+const (
+	applicationProbes = `        readinessProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: 1, failureThreshold: 1}`
+	fairleadProbes    = `        startupProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 60}
+        readinessProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 2}`
+)
+
+// deployment is an application that behaves well: it goes on serving for a while after it was told to end, until everybody has heard of it. Its pods are spread over
+// the nodes.
+func deployment(name string, replicas int, probes string) string {
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: %[1]s, namespace: e2e}
@@ -199,12 +227,16 @@ spec:
     metadata: {labels: {app: %[1]s}}
     spec:
       terminationGracePeriodSeconds: 30
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: %[1]s}}, matchLabelKeys: [pod-template-hash]}
+      volumes: [{name: record, emptyDir: {}}]
       containers:
       - name: app
         image: %[3]s
         imagePullPolicy: Never
-        env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: START_DELAY, value: %[4]s}]
-        readinessProbe: {httpGet: {path: /readyz, port: 8081}, periodSeconds: %[5]d, failureThreshold: %[5]d}
+        env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+        volumeMounts: [{name: record, mountPath: /record}]
+%[4]s
         lifecycle: {preStop: {sleep: {seconds: 3}}}
-`, name, replicas, cluster.AppImage, startDelay, probe)
+`, name, replicas, cluster.AppImage, probes)
 }

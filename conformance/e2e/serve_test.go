@@ -52,7 +52,7 @@ func (f *field) serves(t *testing.T) {
 func answersAt(t *testing.T, address, host string, secure *tls.Config) error {
 	t.Helper()
 	c := &client{address: address, host: host, tls: secure, fresh: true}
-	a, err := c.do(t.Context(), "GET", "/", "")
+	a, err := c.do(t.Context(), "GET", "/", "", "")
 	if err != nil {
 		return err
 	}
@@ -70,12 +70,13 @@ func (f *field) statuses(t *testing.T) {
 		{"gatewayclass/fairlead", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"gateway/web", `{.status.conditions[?(@.type=="Programmed")].status}`, "True"},
 		{"gateway/web", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
-		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "3 1"},
+		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "4 1"},
 		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="ResolvedRefs")].status}`, "True"},
 		{"listenerset/more", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"grpcroute/calls", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"backendtlspolicy/verified", `{.status.ancestors[*].conditions[?(@.type=="Accepted")].status}`, "False"},
+		{"xbackendtrafficpolicy/budget", `{.status.ancestors[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"httproute/app", "{.status.parents[*].controllerName}", "fairlead.io/gateway-controller"},
 	} {
 		eventually(t, 20*time.Second, func() error {

@@ -146,7 +146,7 @@ func (f *field) served(t *testing.T, replicas []replica, port, host string, is f
 			c := &client{address: r.ip + ":" + port, host: host}
 			defer c.close()
 			for time.Since(begun) < 30*time.Second {
-				a, err := c.do(t.Context(), "GET", "/", "")
+				a, err := c.do(t.Context(), "GET", "/", "", "")
 				if err == nil && is(a) {
 					took[i] = time.Since(begun)
 					return
@@ -217,7 +217,7 @@ func (f *field) unserved(t *testing.T, r replica, n int) []string {
 			defer c.close()
 			for j := i; j < n; j += clients {
 				c.host = hostOf("cold", j)
-				if a, err := c.do(t.Context(), "GET", "/", ""); err != nil || a.status != http.StatusOK {
+				if a, err := c.do(t.Context(), "GET", "/", "", ""); err != nil || a.status != http.StatusOK {
 					mu.Lock()
 					bad = append(bad, fmt.Sprintf("%s: %v status %d", c.host, err, a.status))
 					mu.Unlock()

@@ -1,9 +1,11 @@
-// Command pod is the application of the end-to-end tests in conformance: an echo backend that can be told to be unready, and that ends as a well-behaved application does.
+// Command pod is the application of the end-to-end tests in conformance: an echo backend that can be told to be unready, writes down what it
+// received, and ends as a well-behaved application does.
 package main
 
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -16,21 +18,25 @@ import (
 )
 
 func main() {
-	// Most applications take a while to start; START_DELAY is how long.
-	if delay, err := time.ParseDuration(os.Getenv("START_DELAY")); err == nil {
-		time.Sleep(delay)
-	}
 	if err := run(); err != nil {
 		log.Fatal(err)
 	}
 }
+
+// recordFile is where the numbers of requests that were received are written. In a volume it outlives the process, however that ends.
+const recordFile = "/record/numbers"
 
 // run serves requests on :8080, and the probe and its switch on :8081, until SIGTERM; then it finishes what was begun.
 func run() error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	app := &http.Server{Addr: ":8080", Handler: echo.New(os.Getenv("POD_NAME")), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	record, err := os.OpenFile(recordFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = record.Close() }()
+	app := &http.Server{Addr: ":8080", Handler: noted(record, echo.New(os.Getenv("POD_NAME"))), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
 	probe := &http.Server{Addr: ":8081", Handler: probes(), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 2)
 	go func() { ended <- app.ListenAndServe() }()
@@ -48,7 +54,20 @@ func run() error {
 	return errors.Join(app.Shutdown(grace), probe.Close())
 }
 
-// probes answers GET /readyz, and POST /ready and /unready change the answer.
+// noted writes down the header X-Number of each request that has one, before the request is read any further.
+func noted(record io.Writer, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if number := r.Header.Get("X-Number"); number != "" {
+			if _, err := io.WriteString(record, number+"\n"); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// probes answers GET /readyz, and POST /ready and /unready change the answer. GET /numbers tells what was written down.
 func probes() http.Handler {
 	var unready atomic.Bool
 	mux := http.NewServeMux()
@@ -57,6 +76,7 @@ func probes() http.Handler {
 			http.Error(w, "unready", http.StatusServiceUnavailable)
 		}
 	})
+	mux.HandleFunc("GET /numbers", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, recordFile) })
 	mux.HandleFunc("POST /ready", func(http.ResponseWriter, *http.Request) { unready.Store(false) })
 	mux.HandleFunc("POST /unready", func(http.ResponseWriter, *http.Request) { unready.Store(true) })
 	return mux
