@@ -10,7 +10,7 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// clientPair is the certificate that a Gateway presents to backends while it is compiled.
+// clientPair is a certificate that is presented to backends.
 type clientPair struct {
 	pair     route.KeyPair
 	resolved verdict
@@ -23,32 +23,33 @@ func (c *compiler) checkClientCertificate(g *gateway) {
 	if tls == nil || tls.Backend == nil || tls.Backend.ClientCertificateRef == nil {
 		return
 	}
-	ref, field := tls.Backend.ClientCertificateRef, "spec.tls.backend.clientCertificateRef"
-	g.client = new(clientPair)
-	fail := func(reason gatewayv1.GatewayConditionReason, code, message string) {
-		c.problems.add(Error, g.ref, field, code, "%s", message)
-		g.client.resolved = verdict{string(reason), message}
+	from := referrer{gatewayGroup, g.ref.Kind, g.ref.Namespace}
+	g.client = c.readClientPair(g.ref, from, tls.Backend.ClientCertificateRef, "spec.tls.backend.clientCertificateRef")
+}
+
+// readClientPair finds a certificate that an object wants to present to backends.
+func (c *compiler) readClientPair(by object.Ref, from referrer, ref *gatewayv1.SecretObjectReference, field string) *clientPair {
+	fail := func(reason gatewayv1.GatewayConditionReason, code, message string) *clientPair {
+		c.problems.add(Error, by, field, code, "%s", message)
+		return &clientPair{resolved: verdict{string(reason), message}}
 	}
 	if orDefault(ref.Group, "") != "" || orDefault(ref.Kind, "Secret") != "Secret" {
 		const reason = gatewayv1.GatewayReasonInvalidClientCertificateRef
-		fail(reason, string(reason), fmt.Sprintf("%s is not a Secret of the core API group", refName(ref)))
-		return
+		return fail(reason, string(reason), fmt.Sprintf("%s is not a Secret of the core API group", refName(ref)))
 	}
-	secret := object.Key{Namespace: string(orDefault(ref.Namespace, gatewayv1.Namespace(g.ref.Namespace))), Name: string(ref.Name)}
-	if !c.mayRefer(referrer{gatewayGroup, g.ref.Kind, g.ref.Namespace}, secretReferent(secret)) {
+	secret := object.Key{Namespace: string(orDefault(ref.Namespace, gatewayv1.Namespace(by.Namespace))), Name: string(ref.Name)}
+	if !c.mayRefer(from, secretReferent(secret)) {
 		const reason = gatewayv1.GatewayReasonRefNotPermitted
-		fail(reason, string(reason), fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to Secret %s", secret.Namespace, g.ref.Kind, g.ref.Namespace, secret))
-		return
+		return fail(reason, string(reason), fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to Secret %s", secret.Namespace, by.Kind, by.Namespace, secret))
 	}
 	pair, leaf, err := c.readPair(secret)
 	if err != nil {
-		fail(gatewayv1.GatewayReasonInvalidClientCertificateRef, err.Code, err.Message)
-		return
+		return fail(gatewayv1.GatewayReasonInvalidClientCertificateRef, err.Code, err.Message)
 	}
 	if now := c.in.Taken; !now.IsZero() && now.After(leaf.NotAfter) {
-		c.problems.add(Error, g.ref, field, codeCertificateExpired, "the certificate in Secret %s expired on %s; backends will refuse it", secret, leaf.NotAfter.UTC().Format(time.DateOnly))
+		c.problems.add(Error, by, field, codeCertificateExpired, "the certificate in Secret %s expired on %s; backends will refuse it", secret, leaf.NotAfter.UTC().Format(time.DateOnly))
 	}
-	g.client.pair = pair
+	return &clientPair{pair: pair}
 }
 
 // presentCertificates makes the rules of each Gateway that has a certificate for backends lead to pools of its own, which present it.

@@ -17,16 +17,14 @@ const maxAncestors = 16
 
 // policy is an object that says how Services of its namespace are to be spoken to, while it is compiled.
 type policy struct {
+	demander
 	obj metav1.Object
-	ref object.Ref
 
 	tls      *route.PoolTLS     // of a BackendTLSPolicy
 	budget   *route.Budget      // of an XBackendTrafficPolicy; nil: it says nothing of that
 	sessions *route.Persistence // the same
 
-	accepted  verdict
 	conflict  verdict             // with an older policy, about one of the targets
-	resolved  verdict             // of what it refers to, beside the targets
 	ancestors map[object.Ref]bool // the Gateways with routes that lead to what it is about
 }
 
@@ -62,13 +60,9 @@ func oldest[O any, P interface {
 }
 
 func (c *compiler) newPolicy(kind string, obj metav1.Object) *policy {
-	p := &policy{obj: obj, ref: object.Ref{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}}
+	p := &policy{obj: obj, demander: demander{ref: object.Ref{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}}}
 	c.everyPolicy = append(c.everyPolicy, p)
 	return p
-}
-
-func (p *policy) source() route.Source {
-	return route.Source{Kind: p.ref.Kind, Namespace: p.ref.Namespace, Name: p.ref.Name}
 }
 
 // target puts a policy in force for one of its targets, unless an older one is. port is the name of the Service's port; "" for all.
@@ -91,13 +85,6 @@ func (c *compiler) target(p *policy, ref *gatewayv1.LocalPolicyTargetReference, 
 		p.conflict = p.conflict.or(v)
 	}
 	set(&c.inForce, t, append(c.inForce[t], p))
-}
-
-// invalidPolicy notes what a policy demands and nobody can do.
-func (c *compiler) invalidPolicy(p *policy, field string, reason gatewayv1.PolicyConditionReason, format string, args ...any) {
-	v := verdict{string(reason), fmt.Sprintf(format, args...)}
-	c.problems.add(Error, p.ref, field, v.Reason, "%s", v.Message)
-	p.accepted = p.accepted.or(v)
 }
 
 // policyFor returns the policy of a kind that is in force for a port of a Service; nil if there is none. One for the port goes before one for the Service.

@@ -29,7 +29,7 @@ func (c *compiler) readTrafficPolicy(p *policy, spec *gatewayx.BackendTrafficPol
 	budget := c.retryBudget(p, spec.RetryConstraint)
 	sessions, err := persistenceOf(spec.SessionPersistence, p.ref.String())
 	if err != nil {
-		c.invalidPolicy(p, "spec.sessionPersistence"+err.field, gatewayv1.PolicyReasonInvalid, "%s", err.Error())
+		c.invalidDemand(&p.demander, "spec.sessionPersistence"+err.field, gatewayv1.PolicyReasonInvalid, "%s", err.Error())
 	}
 	if p.accepted.ok() {
 		p.budget, p.sessions = budget, sessions
@@ -59,7 +59,7 @@ func (c *compiler) retryBudget(p *policy, spec *gatewayx.RetryConstraint) *route
 func (c *compiler) policyNumber(p *policy, field string, given *int, least, most, standard int) int {
 	n := orDefault(given, standard)
 	if n < least || n > most {
-		c.invalidPolicy(p, field, gatewayv1.PolicyReasonInvalid, "%d is not a number from %d to %d", n, least, most)
+		c.invalidDemand(&p.demander, field, gatewayv1.PolicyReasonInvalid, "%d is not a number from %d to %d", n, least, most)
 	}
 	return n
 }
@@ -70,7 +70,7 @@ func (c *compiler) policySpan(p *policy, field string, given *gatewayv1.Duration
 	}
 	d, err := time.ParseDuration(string(*given))
 	if err != nil || !duration.MatchString(string(*given)) || d < least || d > time.Hour {
-		c.invalidPolicy(p, field, gatewayv1.PolicyReasonInvalid, "%.64q is not a duration from %s to %s, such as 10s", *given, least, time.Hour)
+		c.invalidDemand(&p.demander, field, gatewayv1.PolicyReasonInvalid, "%.64q is not a duration from %s to %s, such as 10s", *given, least, time.Hour)
 	}
 	return d
 }
