@@ -103,6 +103,7 @@ func (l *liveCluster) leftovers(ctx context.Context, namespaces []string) (*obje
 			collect(ctx, &snap.UDPRoutes, gateway.UDPRoutes(ns).List, func(list *gatewayv1.UDPRouteList) []gatewayv1.UDPRoute { return list.Items }),
 			collect(ctx, &snap.BackendTLSPolicies, gateway.BackendTLSPolicies(ns).List, func(list *gatewayv1.BackendTLSPolicyList) []gatewayv1.BackendTLSPolicy { return list.Items }),
 			collect(ctx, &snap.XBackendTrafficPolicies, l.gateway.ExperimentalV1alpha1().XBackendTrafficPolicies(ns).List, func(list *gatewayx.XBackendTrafficPolicyList) []gatewayx.XBackendTrafficPolicy { return list.Items }),
+			collect(ctx, &snap.XBackends, l.gateway.ExperimentalV1alpha1().XBackends(ns).List, func(list *gatewayx.XBackendList) []gatewayx.XBackend { return list.Items }),
 		); err != nil {
 			return nil, fmt.Errorf("list what has a status: %w", err)
 		}

@@ -25,7 +25,7 @@ type config struct {
 		HTTPPort  uint16 `json:"httpPort"`
 		HTTPSPort uint16 `json:"httpsPort"`
 	} `json:"ingress"`
-	// AllowExternalName allows Services of type ExternalName as backends.
+	// AllowExternalName allows Services of type ExternalName, and XBackends, as backends.
 	AllowExternalName bool `json:"allowExternalName"`
 	// ACME are the certificate authorities that certificates are ordered from.
 	ACME acmeConfig `json:"acme"`

@@ -228,6 +228,7 @@ func statuses(s compile.Status) []objectStatus {
 	out = appendStatuses(out, "HTTPRoute", s.HTTPRoutes)
 	out = appendStatuses(out, "BackendTLSPolicy", s.BackendTLSPolicies)
 	out = appendStatuses(out, "XBackendTrafficPolicy", s.XBackendTrafficPolicies)
+	out = appendStatuses(out, "XBackend", s.XBackends)
 	out = appendStatuses(out, "GRPCRoute", s.GRPCRoutes)
 	out = appendStatuses(out, "TLSRoute", s.TLSRoutes)
 	out = appendStatuses(out, "TCPRoute", s.TCPRoutes)

@@ -560,6 +560,10 @@ func objectStates(snap *object.Snapshot, result compile.Result) map[telemetry.Ob
 		_, ours := result.Status.UDPRoutes[key]
 		count("UDPRoute", key, ours)
 	}
+	for key := range snap.XBackends {
+		_, ours := result.Status.XBackends[key]
+		count("XBackend", key, ours)
+	}
 	return out
 }
 

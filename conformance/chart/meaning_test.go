@@ -411,6 +411,7 @@ var (
 		"discovery.k8s.io/endpointslices" + following, "networking.k8s.io/ingresses" + reading, "gateway.networking.k8s.io/gateways" + reading,
 		"gateway.networking.k8s.io/listenersets" + reading, "gateway.networking.k8s.io/backendtlspolicies" + reading, "gateway.networking.k8s.io/httproutes" + reading, "gateway.networking.k8s.io/grpcroutes" + reading,
 		"gateway.networking.k8s.io/tlsroutes" + reading, "gateway.networking.k8s.io/tcproutes" + reading, "gateway.networking.k8s.io/udproutes" + reading,
+		"gateway.networking.x-k8s.io/xbackends" + reading, "gateway.networking.x-k8s.io/xbackends/status patch",
 		"gateway.networking.k8s.io/referencegrants" + following, "networking.k8s.io/ingresses/status patch",
 		"gateway.networking.k8s.io/gateways/status patch", "gateway.networking.k8s.io/listenersets/status patch", "gateway.networking.k8s.io/backendtlspolicies/status patch", "gateway.networking.k8s.io/httproutes/status patch", "gateway.networking.k8s.io/grpcroutes/status patch",
 		"gateway.networking.k8s.io/tlsroutes/status patch", "gateway.networking.k8s.io/tcproutes/status patch", "gateway.networking.k8s.io/udproutes/status patch", "/configmaps get", "events.k8s.io/events create",
@@ -491,6 +492,7 @@ func TestCleanup(t *testing.T) {
 		served = append(served, "gateway.networking.k8s.io/"+kind+" get,list", "gateway.networking.k8s.io/"+kind+"/status patch")
 	}
 	served = append(served, "gateway.networking.x-k8s.io/xbackendtrafficpolicies get,list", "gateway.networking.x-k8s.io/xbackendtrafficpolicies/status patch")
+	served = append(served, "gateway.networking.x-k8s.io/xbackends get,list", "gateway.networking.x-k8s.io/xbackends/status patch")
 	const lease = "coordination.k8s.io/leases delete"
 	for _, tt := range []struct {
 		name string

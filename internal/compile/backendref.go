@@ -13,44 +13,61 @@ import (
 // maxWeight is the largest weight that a backend can have.
 const maxWeight = 1_000_000
 
-// backendPool finds the pool that a route's reference to a backend names. The verdict says why there is none: it is the one of the condition ResolvedRefs, and
-// code is the more precise one of the Problem. Whether the route may refer to the Service is decided before anybody looks whether it exists.
+// backendPool finds the pool that a route's reference to a backend for its requests names. The verdict says why there is none: it is the one of the condition
+// ResolvedRefs, and code is the more precise one of the Problem.
 func (c *compiler) backendPool(from object.Ref, ref *gatewayv1.BackendObjectReference) (pool *route.Pool, v verdict, code string) {
-	return c.backendPoolBy(from, ref, c.httpPool)
+	return c.backendPoolFor(from, ref, route.HTTP)
 }
 
-// poolFinder is servicePool, or one like it for something else than HTTP.
-type poolFinder func(ns, name string, port int32) (*route.Pool, *poolError)
-
-// backendPoolBy is backendPool for the pools that find finds.
-func (c *compiler) backendPoolBy(from object.Ref, ref *gatewayv1.BackendObjectReference, find poolFinder) (pool *route.Pool, v verdict, code string) {
-	if group, kind := orDefault(ref.Group, ""), orDefault(ref.Kind, "Service"); group != corev1.GroupName || kind != "Service" {
-		v = verdict{string(gatewayv1.RouteReasonInvalidKind), fmt.Sprintf("a backend cannot be of the kind %s (group %q); Services can", kind, group)}
+// backendPoolFor is backendPool for what is carried to it: HTTP for requests, TCP for connections, UDP for datagrams. Whether the route may refer to the backend is
+// decided before anybody looks whether it exists.
+func (c *compiler) backendPoolFor(from object.Ref, ref *gatewayv1.BackendObjectReference, carried route.Protocol) (pool *route.Pool, v verdict, code string) {
+	to := referent{string(orDefault(ref.Group, "")), string(orDefault(ref.Kind, "Service")), string(orDefault(ref.Namespace, gatewayv1.Namespace(from.Namespace))), string(ref.Name)}
+	if !canBeBackend(to) {
+		v = verdict{string(gatewayv1.RouteReasonInvalidKind), fmt.Sprintf("a backend cannot be of the kind %s (group %q); Services and XBackends can", to.Kind, to.Group)}
 		return nil, v, v.Reason
 	}
-	service := object.Key{Namespace: from.Namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		service.Namespace = string(*ref.Namespace)
-	}
-	if !c.mayRefer(referrer{gatewayGroup, from.Kind, from.Namespace}, serviceReferent(service)) {
-		v = verdict{string(gatewayv1.RouteReasonRefNotPermitted), fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to Service %s",
-			service.Namespace, from.Kind, from.Namespace, service)}
+	key := object.Key{Namespace: to.Namespace, Name: to.Name}
+	if !c.mayRefer(referrer{gatewayGroup, from.Kind, from.Namespace}, to) {
+		v = verdict{string(gatewayv1.RouteReasonRefNotPermitted), fmt.Sprintf("no ReferenceGrant in namespace %s lets %ss of namespace %s refer to %s %s",
+			to.Namespace, from.Kind, from.Namespace, to.Kind, key)}
 		return nil, v, v.Reason
 	}
-	if ref.Port == nil {
-		return nil, verdict{string(gatewayv1.RouteReasonBackendNotFound), fmt.Sprintf("the port of Service %s is missing", service)}, codePortNotFound
+	var err *poolError
+	switch {
+	case to.Kind == xbackendKind:
+		pool, err = c.xbackendPool(from, key, ref.Port, carried)
+	case ref.Port == nil:
+		err = poolErrorf(codePortNotFound, "the port of Service %s is missing", key)
+	default:
+		pool, err = c.findPool(carried)(key.Namespace, key.Name, *ref.Port)
 	}
-	pool, err := find(service.Namespace, service.Name, *ref.Port)
 	if err != nil {
 		return nil, verdict{poolReason(err), err.Message}, err.Code
 	}
 	return pool, verdict{}, ""
 }
 
-// poolReason is the reason of a condition for what is wrong with a Service.
+// canBeBackend tells whether a kind is one of those that a route can send something to.
+func canBeBackend(to referent) bool {
+	return to.Group == corev1.GroupName && to.Kind == "Service" || to.Group == xbackendGroup && to.Kind == xbackendKind
+}
+
+// findPool returns what finds the pool of a Service for what is carried to it.
+func (c *compiler) findPool(carried route.Protocol) func(ns, name string, port int32) (*route.Pool, *poolError) {
+	switch carried {
+	case route.TCP:
+		return c.streamPool
+	case route.UDP:
+		return c.datagramPool
+	}
+	return c.httpPool
+}
+
+// poolReason is the reason of a condition for what is wrong with a backend.
 func poolReason(err *poolError) string {
 	switch err.Code {
-	case codeServiceNotFound, codePortNotFound:
+	case codeServiceNotFound, codePortNotFound, codeXBackendNotFound:
 		return string(gatewayv1.RouteReasonBackendNotFound)
 	case codeUnsupportedProtocol:
 		return string(gatewayv1.RouteReasonUnsupportedProtocol)

@@ -106,7 +106,7 @@ type serviceReader struct {
 }
 
 func (c *compiler) reader(key route.PoolKey, service *corev1.Service) *serviceReader {
-	return &serviceReader{c, service, object.Ref{Kind: "Service", Namespace: service.Namespace, Name: service.Name}, key}
+	return &serviceReader{c, service, object.Ref{Kind: cmp.Or(key.Kind, "Service"), Namespace: service.Namespace, Name: service.Name}, key}
 }
 
 // policy returns how the requests for a pool are shared out: as its Service says, and as the operator says where it says nothing.

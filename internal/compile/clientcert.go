@@ -67,9 +67,9 @@ func (c *compiler) presentCertificates(gateways []*gateway) {
 }
 
 // presenting returns the pool that a Gateway has in place of another: the same if the endpoints of that do not have to prove who they are, because then nobody
-// should prove anything to them either.
+// should prove anything to them either. An XBackend says itself what is presented to it.
 func (c *compiler) presenting(p *route.Pool, g *gateway) *route.Pool {
-	if p.TLS == nil || p.Key.Variant != "" {
+	if p.TLS == nil || p.Key.Variant != "" || p.Key.Kind != "" {
 		return p
 	}
 	key := p.Key

@@ -35,7 +35,7 @@ type Options struct {
 	HTTPPort, HTTPSPort uint16
 	// RedirectHTTPS redirects plain requests to HTTPS for every Ingress host that has a TLS block, unless the Ingress says fairlead.io/ssl-redirect: "false".
 	RedirectHTTPS bool
-	// AllowExternalName allows Services of type ExternalName as backends.
+	// AllowExternalName allows Services of type ExternalName, and XBackends of external host names, as backends.
 	AllowExternalName bool
 	// Balancing is how requests are shared out among the endpoints of Services that say nothing about it. Affinity is for Services alone to decide.
 	Balancing route.Policy
@@ -107,6 +107,8 @@ type compiler struct {
 	everyPolicy []*policy                              // policy.go
 	inForce     map[policyTarget][]*policy             // policy.go; the one in force first
 	pools       map[route.PoolKey]*route.Pool          // service.go
+	xbackends   map[object.Key]*xbackend               // xbackend.go
+	referred    map[object.Ref][]*xbackend             // xbackend.go; by route
 	noted       map[route.PoolKey]bool                 // unused.go
 	tables      map[route.Bind]*route.Port             // port.go
 	certs       []route.Certificate                    // listener.go, ingresstls.go

@@ -21,7 +21,7 @@ func (c *compiler) tlsRoutes(index parents) {
 		c.guard(ref, func() {
 			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.serverNames(ref, obj.Spec.Hostnames)}
 			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TLSRouteRule) backendRefs { return r.BackendRefs })
-			if status := c.connectionRoute(head, index, obj, rules, c.streamPool); status != nil {
+			if status := c.connectionRoute(head, index, obj, rules, route.TCP); status != nil {
 				set(&c.status.TLSRoutes, ref.Key(), gatewayv1.TLSRouteStatus{RouteStatus: *status})
 			}
 		})
@@ -38,7 +38,7 @@ func (c *compiler) tcpRoutes(index parents) {
 		c.guard(ref, func() {
 			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: anyHostname}
 			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TCPRouteRule) backendRefs { return r.BackendRefs })
-			if status := c.connectionRoute(head, index, obj, rules, c.streamPool); status != nil {
+			if status := c.connectionRoute(head, index, obj, rules, route.TCP); status != nil {
 				set(&c.status.TCPRoutes, ref.Key(), gatewayv1.TCPRouteStatus{RouteStatus: *status})
 			}
 		})
@@ -55,7 +55,7 @@ func (c *compiler) udpRoutes(index parents) {
 		c.guard(ref, func() {
 			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: anyHostname}
 			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.UDPRouteRule) backendRefs { return r.BackendRefs })
-			if status := c.connectionRoute(head, index, obj, rules, c.datagramPool); status != nil {
+			if status := c.connectionRoute(head, index, obj, rules, route.UDP); status != nil {
 				set(&c.status.UDPRoutes, ref.Key(), gatewayv1.UDPRouteStatus{RouteStatus: *status})
 			}
 		})
@@ -88,16 +88,16 @@ type connectionRoute struct {
 	*compiler
 	routeBody
 	created metav1.Time
-	find    poolFinder
+	carried route.Protocol // TCP or UDP
 }
 
 // connectionRoute compiles a route and puts it where it attaches. The status is nil if none of its parents is ours.
-func (c *compiler) connectionRoute(head *routeHead, index parents, obj metav1.Object, rules []backendRefs, find poolFinder) *gatewayv1.RouteStatus {
+func (c *compiler) connectionRoute(head *routeHead, index parents, obj metav1.Object, rules []backendRefs, carried route.Protocol) *gatewayv1.RouteStatus {
 	attachments := c.attach(head, index)
 	if len(attachments) == 0 {
 		return nil
 	}
-	r := &connectionRoute{compiler: c, routeBody: routeBody{ref: head.ref}, created: obj.GetCreationTimestamp(), find: find}
+	r := &connectionRoute{compiler: c, routeBody: routeBody{ref: head.ref}, created: obj.GetCreationTimestamp(), carried: carried}
 	r.compile(rules)
 	r.place(attachments)
 	status := c.routeStatus(&r.routeBody, obj.GetGeneration(), attachments)
@@ -163,7 +163,7 @@ func (r *connectionRoute) backend(ref *gatewayv1.BackendRef, field string) route
 		out.Weight, out.Fault = 0, closed(route.RouteInvalid, field+".weight: "+message)
 		return out
 	}
-	pool, v, code := r.backendPoolBy(r.ref, &ref.BackendObjectReference, r.find)
+	pool, v, code := r.backendPoolFor(r.ref, &ref.BackendObjectReference, r.carried)
 	out.Pool = pool
 	if !v.ok() {
 		r.problems.add(Error, r.ref, field, code, "%s", v.Message)

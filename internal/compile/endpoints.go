@@ -34,6 +34,9 @@ func Endpoints(in *object.Snapshot, opt Options, pools []route.PoolKey) map[rout
 // pool returns the endpoints of one pool.
 func (e *endpointSet) pool(in *object.Snapshot, opt Options, key route.PoolKey) []route.Endpoint {
 	ref := object.Key{Namespace: key.Namespace, Name: key.Service}
+	if key.Kind == xbackendKind {
+		return xbackendEndpoint(in.XBackends[ref], opt, key.Port)
+	}
 	service := in.Services[ref]
 	if service == nil {
 		return nil

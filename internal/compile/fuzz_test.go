@@ -336,6 +336,14 @@ func checkConditions(t *testing.T, in *object.Snapshot, s Status) {
 			check("XBackendTrafficPolicy "+key.String(), in.XBackendTrafficPolicies[key].Generation, a.Conditions)
 		}
 	}
+	for key, status := range s.XBackends {
+		if n := len(status.Ancestors); n == 0 || n > 32 {
+			t.Errorf("XBackend %s: %d ancestors", key, n)
+		}
+		for _, a := range status.Ancestors {
+			check("XBackend "+key.String(), in.XBackends[key].Generation, a.Conditions)
+		}
+	}
 	for key, status := range s.HTTPRoutes {
 		if len(status.Parents) > 32 {
 			t.Errorf("HTTPRoute %s: %d parents", key, len(status.Parents))

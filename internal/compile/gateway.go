@@ -94,6 +94,7 @@ func (c *compiler) gateways() {
 	c.reportShadowed(mine)
 	c.presentCertificates(mine)
 	c.policyStatus(mine)
+	c.xbackendStatus()
 	for _, g := range mine {
 		c.guard(g.ref, func() { c.gatewayStatus(g) })
 		for _, s := range g.sets {

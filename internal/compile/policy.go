@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -124,6 +125,9 @@ func (c *compiler) policyStatus(gateways []*gateway) {
 
 // addAncestor notes that a Gateway leads to a pool, for all policies about it.
 func (c *compiler) addAncestor(pool *route.Pool, g *gateway) {
+	if pool.Key.Kind != "" {
+		return // policies are about Services
+	}
 	service := object.Key{Namespace: pool.Key.Namespace, Name: pool.Key.Service}
 	ports := []string{""}
 	if name := nameOfPort(c.in.Services[service], pool.Key.Port); name != "" {
@@ -139,11 +143,7 @@ func (c *compiler) addAncestor(pool *route.Pool, g *gateway) {
 }
 
 func (c *compiler) ancestorStatus(p *policy) (status gatewayv1.PolicyStatus) {
-	gateways := make([]object.Ref, 0, len(p.ancestors))
-	for ref := range p.ancestors {
-		gateways = append(gateways, ref)
-	}
-	slices.SortFunc(gateways, object.Ref.Compare)
+	gateways := sortedRefs(p.ancestors)
 	if len(gateways) > maxAncestors {
 		c.problems.add(Warning, p.ref, "status.ancestors", "TooMany", "%d Gateways lead to what the policy is about; the status can hold %d", len(gateways), maxAncestors)
 		gateways = gateways[:maxAncestors]
@@ -161,6 +161,10 @@ func (c *compiler) ancestorStatus(p *policy) (status gatewayv1.PolicyStatus) {
 		})
 	}
 	return status
+}
+
+func sortedRefs(set map[object.Ref]bool) []object.Ref {
+	return slices.SortedFunc(maps.Keys(set), object.Ref.Compare)
 }
 
 func ancestorRef(ref object.Ref) gatewayv1.ParentReference {

@@ -126,6 +126,7 @@ func cloneRules(rules []*route.Rule) []*route.Rule {
 // routeStatus returns what each parent says about a route.
 func (c *compiler) routeStatus(r *routeBody, generation int64, attachments []attachment) (status gatewayv1.RouteStatus) {
 	accepted, resolved := r.accepted(), r.resolved
+	c.leadTo(r.ref, attachments)
 	if r.astray > 1 {
 		resolved.Message += fmt.Sprintf("; and %d more", r.astray-1)
 	}

@@ -15,13 +15,14 @@ import (
 
 // The codes of a poolError.
 const (
+	codeXBackendNotFound       = "XBackendNotFound"
 	codeServiceNotFound        = "ServiceNotFound"
 	codePortNotFound           = "PortNotFound"
 	codeExternalNameNotAllowed = "ExternalNameNotAllowed"
 	codeUnsupportedProtocol    = "UnsupportedProtocol"
 )
 
-// poolError says why a port of a Service cannot be a backend. Code is one of the codes above; Message names the Service.
+// poolError says why a port of a Service, or what is in its place, cannot be a backend. Code is one of the codes above; Message names the object.
 type poolError struct{ Code, Message string }
 
 func poolErrorf(code, format string, args ...any) *poolError {

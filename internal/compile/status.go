@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -30,6 +31,8 @@ type Status struct {
 	TCPRoutes               map[object.Key]gatewayv1.TCPRouteStatus
 	UDPRoutes               map[object.Key]gatewayv1.UDPRouteStatus
 	Ingresses               map[object.Key]networkingv1.IngressStatus
+	// XBackends hold our ancestors only.
+	XBackends map[object.Key]gatewayx.BackendStatus
 }
 
 // set puts a value into a map that may not exist yet.
@@ -73,6 +76,11 @@ func (s Status) String() string {
 	}
 	writeAncestors(&b, backendTLSKind, s.BackendTLSPolicies)
 	writeAncestors(&b, trafficKind, s.XBackendTrafficPolicies)
+	for _, key := range sortedKeys(s.XBackends) {
+		for _, a := range s.XBackends[key].Ancestors {
+			writeLine(&b, fmt.Sprintf("%s %s for %s", xbackendKind, key, parentName(key.Namespace, a.AncestorRef)), a.Conditions)
+		}
+	}
 	for _, key := range sortedKeys(s.Ingresses) {
 		fmt.Fprintf(&b, "Ingress %s:%s\n", key, ingressAddresses(s.Ingresses[key]))
 	}

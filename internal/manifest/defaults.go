@@ -96,6 +96,10 @@ func setDefaults(o metav1.Object, k *kind) []string { //nolint:gocyclo // one ca
 		for i := range o.Spec.Rules {
 			defaultBackends(o.Spec.Rules[i].BackendRefs)
 		}
+	case *gatewayx.XBackend:
+		if o.Spec.TLS != nil && o.Spec.TLS.ClientCertificateRef != nil {
+			defaultSecretRef(o.Spec.TLS.ClientCertificateRef)
+		}
 	case *gatewayv1.UDPRoute:
 		defaultParents(o.Spec.ParentRefs)
 		for i := range o.Spec.Rules {

@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -152,6 +153,11 @@ func TestDefaultsAreThoseOfTheCRDs(t *testing.T) {
 		{"tlsroutes", kindTLSRoute, append([]string{`{hostnames: [a.b, "*.c.d"]}`}, connectionSpecs...)},
 		{"tcproutes", kindTCPRoute, connectionSpecs},
 		{"udproutes", kindUDPRoute, connectionSpecs},
+		{"xbackends", kindXBackend, []string{
+			`{type: ExternalHostname, port: {port: 443}, externalHostname: {hostname: a.b}}`,
+			`{type: ExternalHostname, port: {port: 443}, externalHostname: {hostname: a.b}, tls: {mode: ServerOnly}}`,
+			`{type: ExternalHostname, port: {port: 443}, externalHostname: {hostname: a.b}, tls: {mode: ClientAndServer, clientCertificateRef: {name: a}}}`,
+		}},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			schemas := crdSchemas(t, groupOf(kindOf(tt.kind).versions[0]), tt.plural)
@@ -204,6 +210,8 @@ func compareDefaults(t *testing.T, kind, version string, schema map[string]any, 
 		got, want = snap.Gateways[key].Spec, into[gatewayv1.Gateway](t, defaulted).Spec
 	case kindBackendTLS:
 		got, want = snap.BackendTLSPolicies[key].Spec, into[gatewayv1.BackendTLSPolicy](t, defaulted).Spec
+	case kindXBackend:
+		got, want = snap.XBackends[key].Spec, into[gatewayx.XBackend](t, defaulted).Spec
 	case kindListenerSet:
 		got, want = snap.ListenerSets[key].Spec, into[gatewayv1.ListenerSet](t, defaulted).Spec
 	case kindHTTPRoute:

@@ -50,6 +50,7 @@ const (
 	kindReferenceGrant = "ReferenceGrant"
 	kindBackendTLS     = "BackendTLSPolicy"
 	kindTrafficPolicy  = "XBackendTrafficPolicy"
+	kindXBackend       = "XBackend"
 )
 
 var kinds = []*kind{
@@ -71,6 +72,7 @@ var kinds = []*kind{
 	{kindReferenceGrant, []string{gatewayVersion, gatewayBeta}, true, func() metav1.Object { return &gatewayv1.ReferenceGrant{} }},
 	{kindBackendTLS, []string{gatewayVersion}, true, func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }},
 	{kindTrafficPolicy, []string{gatewayX}, true, func() metav1.Object { return &gatewayx.XBackendTrafficPolicy{} }},
+	{kindXBackend, []string{gatewayX}, true, func() metav1.Object { return &gatewayx.XBackend{} }},
 }
 
 // silent are kinds of the groups read here that Fairlead has no use for. A folder may hold them; nothing is said about them.
@@ -82,7 +84,6 @@ var silent = []string{
 // unserved are kinds that ask for something to be served which is not, so that their author is told. The value says what to do.
 var unserved = map[string]string{
 	"Endpoints":    "write an EndpointSlice",
-	"XBackend":     "the backends are Services",
 	"XListenerSet": "write a ListenerSet of " + gatewayVersion,
 }
 

@@ -54,6 +54,7 @@ func (r *reader) assemble() {
 			ReferenceGrants:         map[object.Key]*gatewayv1.ReferenceGrant{},
 			BackendTLSPolicies:      map[object.Key]*gatewayv1.BackendTLSPolicy{},
 			XBackendTrafficPolicies: map[object.Key]*gatewayx.XBackendTrafficPolicy{},
+			XBackends:               map[object.Key]*gatewayx.XBackend{},
 			EndpointSlices:          map[object.Key][]*discoveryv1.EndpointSlice{},
 			Origins:                 make(map[object.Ref]string, n),
 		},
@@ -163,6 +164,8 @@ func (b *builder) put(p placed) { //nolint:gocyclo // one case for each kind
 		s.BackendTLSPolicies[key] = o
 	case *gatewayx.XBackendTrafficPolicy:
 		s.XBackendTrafficPolicies[key] = o
+	case *gatewayx.XBackend:
+		s.XBackends[key] = o
 	case *discoveryv1.EndpointSlice:
 		if name := o.Labels[discoveryv1.LabelServiceName]; name != "" {
 			of := object.Key{Namespace: key.Namespace, Name: name}

@@ -77,6 +77,7 @@ type Snapshot struct {
 
 	BackendTLSPolicies      map[Key]*gatewayv1.BackendTLSPolicy
 	XBackendTrafficPolicies map[Key]*gatewayx.XBackendTrafficPolicy
+	XBackends               map[Key]*gatewayx.XBackend
 
 	// EndpointSlices holds the slices of each Service, by the Service's key (the label kubernetes.io/service-name), sorted by name.
 	EndpointSlices map[Key][]*discoveryv1.EndpointSlice
@@ -123,6 +124,7 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool { //nolint:gocyclo // one compar
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
 		sameObjects(s.GRPCRoutes, t.GRPCRoutes) && sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
 		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies) && sameObjects(s.XBackendTrafficPolicies, t.XBackendTrafficPolicies) &&
+		sameObjects(s.XBackends, t.XBackends) &&
 		sameObjects(s.TLSRoutes, t.TLSRoutes) && sameObjects(s.TCPRoutes, t.TCPRoutes) && sameObjects(s.UDPRoutes, t.UDPRoutes)
 }
 

@@ -65,5 +65,13 @@ func (t *PoolTLS) String() string {
 	if t.Client != nil {
 		words = append(words, "client="+word(t.Client.Namespace+"/"+t.Client.Name, ""))
 	}
-	return strings.Join(append(words, "policy="+word(t.Source.object(), "")), " ")
+	return strings.Join(append(words, t.demander()+word(t.Source.object(), "")), " ")
+}
+
+// demander is the word for who demands it: the backend itself, or a policy about it.
+func (t *PoolTLS) demander() string {
+	if t.Source.Kind == "XBackend" {
+		return "backend="
+	}
+	return "policy="
 }

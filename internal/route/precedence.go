@@ -81,9 +81,10 @@ func (b Bind) Compare(o Bind) int {
 	return cmp.Or(cmp.Compare(b.Address, o.Address), cmp.Compare(b.Port, o.Port), compareBool(b.UDP, o.UDP))
 }
 
-// Compare orders pools by namespace, Service, port and variant.
+// Compare orders pools by kind, namespace, Service, port and variant. Those of Services come first.
 func (k PoolKey) Compare(o PoolKey) int {
 	return cmp.Or(
+		cmp.Compare(k.Kind, o.Kind),
 		cmp.Compare(k.Namespace, o.Namespace),
 		cmp.Compare(k.Service, o.Service),
 		cmp.Compare(k.Port, o.Port),

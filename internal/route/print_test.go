@@ -95,6 +95,7 @@ func TestStrings(t *testing.T) {
 		{"bind with an IPv6 address", Bind{Address: "::1", Port: 80}.String(), "[::1]:80"},
 		{"pool", PoolKey{Namespace: "ns", Service: "svc", Port: 80}.String(), "ns/svc:80"},
 		{"bind of UDP", Bind{Port: 53, UDP: true}.String(), ":53/udp"},
+		{"pool of another kind", PoolKey{Kind: "XBackend", Namespace: "ns", Service: "svc", Port: 80, Variant: "infra/gw"}.String(), "XBackend/ns/svc:80@infra/gw"},
 		{"pool of UDP", PoolKey{Namespace: "ns", Service: "svc", Port: 53, UDP: true}.String(), "ns/svc:53/udp"},
 		{"fault without a status", (&Fault{Reason: NoBackend}).String(), "closed no-backend"},
 		{"variant of a pool", PoolKey{Namespace: "ns", Service: "svc", Port: 80, Variant: "infra/gw"}.String(), "ns/svc:80@infra/gw"},

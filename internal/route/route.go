@@ -206,6 +206,8 @@ type WeightedPool struct {
 
 // PoolKey identifies a pool: one port of one Service, of TCP or of UDP, in one variant. What must survive a new table (balancer, health, connections) is kept by this key.
 type PoolKey struct {
+	// Kind is what kind of object Service names: "" is a Service.
+	Kind      string
 	Namespace string
 	Service   string
 	Port      int32 // the Service's port number
@@ -227,14 +229,14 @@ type Pool struct {
 	Retry *Retry
 	// Secret is something that all replicas know and clients do not, such as the UID of the Service. It is never printed.
 	Secret string
-	Source Source // the Service
+	Source Source // the Service, or what is in its place
 }
 
 // Endpoint is one member of a pool.
 type Endpoint struct {
 	// Address is ip:port, or for a DNS endpoint name:port.
 	Address string
-	// DNS says that Address holds a name (ExternalName), which the data plane resolves; each of its addresses must pass the policy for foreign names.
+	// DNS says that Address holds a name (ExternalName, XBackend), which the data plane resolves; each of its addresses must pass the policy for foreign names.
 	DNS bool
 	// Name is the name that an endpoint was resolved from whose Address is an address and DNS is true. The data plane sets it: servers are asked for it in TLS.
 	Name string

@@ -14,9 +14,12 @@ func (b Bind) String() string {
 	return net.JoinHostPort(b.Address, strconv.Itoa(int(b.Port))) + transportText(b.UDP)
 }
 
-// String returns "namespace/service:port", with "/udp" behind it for UDP, and with "@variant" if there is one.
+// String returns "namespace/service:port", with "Kind/" before it if that is no Service, with "/udp" behind it for UDP, and with "@variant" if there is one.
 func (k PoolKey) String() string {
 	text := k.Namespace + "/" + k.Service + ":" + strconv.Itoa(int(k.Port)) + transportText(k.UDP)
+	if k.Kind != "" {
+		text = k.Kind + "/" + text
+	}
 	if k.Variant != "" {
 		text += "@" + k.Variant
 	}

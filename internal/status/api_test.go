@@ -59,6 +59,7 @@ var roots = map[string]string{
 	"TCPRoute":              "/apis/gateway.networking.k8s.io/v1/%stcproutes/%s",
 	"UDPRoute":              "/apis/gateway.networking.k8s.io/v1/%sudproutes/%s",
 	"Ingress":               "/apis/networking.k8s.io/v1/%singresses/%s",
+	"XBackend":              "/apis/gateway.networking.x-k8s.io/v1alpha1/%sxbackends/%s",
 }
 
 func pathOf(ref object.Ref) string {
@@ -170,6 +171,7 @@ func (a *api) snapshot() *object.Snapshot {
 	s := &object.Snapshot{
 		GatewayClasses: map[string]*gatewayv1.GatewayClass{}, Gateways: map[object.Key]*gatewayv1.Gateway{},
 		ListenerSets: map[object.Key]*gatewayv1.ListenerSet{}, BackendTLSPolicies: map[object.Key]*gatewayv1.BackendTLSPolicy{},
+		XBackends:               map[object.Key]*gatewayx.XBackend{},
 		XBackendTrafficPolicies: map[object.Key]*gatewayx.XBackendTrafficPolicy{},
 		HTTPRoutes:              map[object.Key]*gatewayv1.HTTPRoute{}, GRPCRoutes: map[object.Key]*gatewayv1.GRPCRoute{}, TLSRoutes: map[object.Key]*gatewayv1.TLSRoute{},
 		TCPRoutes: map[object.Key]*gatewayv1.TCPRoute{}, UDPRoutes: map[object.Key]*gatewayv1.UDPRoute{}, Ingresses: map[object.Key]*networkingv1.Ingress{},
@@ -188,6 +190,9 @@ func (a *api) snapshot() *object.Snapshot {
 		case "XBackendTrafficPolicy":
 			v := decode[gatewayx.XBackendTrafficPolicy](text)
 			s.XBackendTrafficPolicies[object.KeyOf(v)] = v
+		case "XBackend":
+			v := decode[gatewayx.XBackend](text)
+			s.XBackends[object.KeyOf(v)] = v
 		case "ListenerSet":
 			v := decode[gatewayv1.ListenerSet](text)
 			s.ListenerSets[object.KeyOf(v)] = v

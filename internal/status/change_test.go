@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -110,6 +111,8 @@ func (a *api) object(ref object.Ref) metav1.Object {
 		return s.BackendTLSPolicies[ref.Key()]
 	case "XBackendTrafficPolicy":
 		return s.XBackendTrafficPolicies[ref.Key()]
+	case "XBackend":
+		return s.XBackends[ref.Key()]
 	case "ListenerSet":
 		return s.ListenerSets[ref.Key()]
 	case "HTTPRoute":
@@ -182,6 +185,30 @@ func testPolicy(t *testing.T, policy string) {
 	a.put(`{` + policy + `}`)
 	if c := apply(t, a, ref, want); c.whole == nil {
 		t.Errorf("a new status is written piece by piece: %v", c.ops)
+	}
+}
+
+func TestBackend(t *testing.T) {
+	const foreign = `{"conditions":[],"controllerName":"third.example/c","odd":1,"parentRef":{"name":"a"}}`
+	a := newAPI(t)
+	ref := a.put(`{"apiVersion":"gateway.networking.x-k8s.io/v1alpha1","kind":"XBackend","metadata":{"namespace":"shop","name":"b"},"spec":{},"status":{"parents":[` +
+		entryOf(ours, "gone") + "," + foreign + "," + entryOf(ours, "a") + `]}}`)
+	want := gatewayx.BackendStatus{Ancestors: []gatewayx.BackendAncestorStatus{
+		{AncestorRef: gatewayv1.ParentReference{Name: "a"}, Conditions: []metav1.Condition{cond("Accepted=True Accepted I", metav1.Time{})}},
+		{AncestorRef: gatewayv1.ParentReference{Name: "b"}, Conditions: []metav1.Condition{cond("Accepted=True Accepted I", metav1.Time{})}},
+	}}
+	apply(t, a, ref, want)
+	if got := a.raw(ref, "parents", 0); got != foreign {
+		t.Errorf("the entry of somebody else is %s", got)
+	}
+	for i, name := range []string{`"a"`, `"b"`} {
+		if got := a.raw(ref, "parents", i+1, "parentRef", "name"); got != name || a.raw(ref, "parents", i+1, "conditions", 0, "type") != `"Accepted"` {
+			t.Errorf("entry %d is %s", i+1, a.raw(ref, "parents", i+1))
+		}
+	}
+	apply(t, a, ref, gatewayx.BackendStatus{})
+	if got := a.raw(ref, "parents"); got != "["+foreign+"]" {
+		t.Errorf("what is left is %s", got)
 	}
 }
 

@@ -197,6 +197,8 @@ func regarding(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool
 		return reference(s.BackendTLSPolicies[key], ref, "gateway.networking.k8s.io/v1")
 	case "XBackendTrafficPolicy":
 		return reference(s.XBackendTrafficPolicies[key], ref, "gateway.networking.x-k8s.io/v1alpha1")
+	case "XBackend":
+		return reference(s.XBackends[key], ref, "gateway.networking.x-k8s.io/v1alpha1")
 	case "GRPCRoute":
 		return reference(s.GRPCRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "TLSRoute":

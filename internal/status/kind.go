@@ -123,6 +123,16 @@ func (w *Writer) allKinds() []*kind {
 			func(c *change, have *gatewayx.XBackendTrafficPolicy, want gatewayv1.PolicyStatus) {
 				c.policy(controller, have.Generation, have.Status.Ancestors, want.Ancestors)
 			}),
+		newKind("XBackend",
+			func(ns string) client[*gatewayx.XBackend] {
+				return gateway.ExperimentalV1alpha1().XBackends(ns)
+			},
+			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayx.XBackend, gatewayx.BackendStatus] {
+				return all(s.XBackends, want.XBackends)
+			},
+			func(c *change, have *gatewayx.XBackend, want gatewayx.BackendStatus) {
+				c.backend(controller, have.Generation, have.Status.Ancestors, want.Ancestors)
+			}),
 		newKind("GRPCRoute",
 			func(ns string) client[*gatewayv1.GRPCRoute] { return gateway.GatewayV1().GRPCRoutes(ns) },
 			func(s *object.Snapshot, want *compile.Status) iter.Seq2[*gatewayv1.GRPCRoute, gatewayv1.GRPCRouteStatus] {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // verdicts is a list in a status with an entry for each object that another one is about, and in which each controller has entries of its own.
@@ -40,6 +41,11 @@ var ancestors = verdicts{
 	},
 }
 
+// gateways are the verdicts on a backend, by those that lead to it. The API calls them parents, and has entries for them that are written like those of routes.
+var gateways = verdicts{
+	path: "/parents", ref: "parentRef", limit: 32, types: ancestorTypes, tooMany: "TooManyParents", list: parents.list,
+}
+
 // route notes what turns the parents in the status of a route, which is of any kind and has the given generation, into want as far as they are the
 // controller's.
 func (c *change) route(controller gatewayv1.GatewayController, generation int64, have, want []gatewayv1.RouteParentStatus) {
@@ -49,6 +55,20 @@ func (c *change) route(controller gatewayv1.GatewayController, generation int64,
 // policy does for the ancestors in the status of a policy what route does for parents.
 func (c *change) policy(controller gatewayv1.GatewayController, generation int64, have, want []gatewayv1.PolicyAncestorStatus) {
 	c.verdicts(&ancestors, controller, generation, entriesOfPolicy(have), entriesOfPolicy(want))
+}
+
+// backend does for the Gateways in the status of a backend what route does for parents.
+func (c *change) backend(controller gatewayv1.GatewayController, generation int64, have, want []gatewayx.BackendAncestorStatus) {
+	c.verdicts(&gateways, controller, generation, entriesOfBackend(have), entriesOfBackend(want))
+}
+
+// entriesOfBackend are the entries of a backend's status as those of a route, which have the same fields under other names.
+func entriesOfBackend(list []gatewayx.BackendAncestorStatus) []gatewayv1.RouteParentStatus {
+	out := make([]gatewayv1.RouteParentStatus, len(list))
+	for i, a := range list {
+		out[i] = gatewayv1.RouteParentStatus{ParentRef: a.AncestorRef, ControllerName: a.ControllerName, Conditions: a.Conditions}
+	}
+	return out
 }
 
 // entriesOfPolicy are the entries of a policy's status as those of a route, which have the same fields under other names.

@@ -817,6 +817,7 @@ func TestWhatEventsAreAbout(t *testing.T) {
 		ListenerSets:            map[object.Key]*gatewayv1.ListenerSet{key: {ObjectMeta: meta}},
 		BackendTLSPolicies:      map[object.Key]*gatewayv1.BackendTLSPolicy{key: {ObjectMeta: meta}},
 		XBackendTrafficPolicies: map[object.Key]*gatewayx.XBackendTrafficPolicy{key: {ObjectMeta: meta}},
+		XBackends:               map[object.Key]*gatewayx.XBackend{key: {ObjectMeta: meta}},
 		Gateways:                map[object.Key]*gatewayv1.Gateway{key: {ObjectMeta: meta}},
 		HTTPRoutes:              map[object.Key]*gatewayv1.HTTPRoute{key: {ObjectMeta: meta}},
 		ReferenceGrants:         map[object.Key]*gatewayv1.ReferenceGrant{key: {ObjectMeta: meta}},
@@ -825,6 +826,7 @@ func TestWhatEventsAreAbout(t *testing.T) {
 	}
 	for kind, version := range map[string]string{
 		"GatewayClass": "gateway.networking.k8s.io/v1", "Gateway": "gateway.networking.k8s.io/v1", "HTTPRoute": "gateway.networking.k8s.io/v1",
+		"XBackend":              "gateway.networking.x-k8s.io/v1alpha1",
 		"XBackendTrafficPolicy": "gateway.networking.x-k8s.io/v1alpha1",
 		"BackendTLSPolicy":      "gateway.networking.k8s.io/v1", "ListenerSet": "gateway.networking.k8s.io/v1", "ReferenceGrant": "gateway.networking.k8s.io/v1", "IngressClass": "networking.k8s.io/v1", "Ingress": "networking.k8s.io/v1", "Service": "v1",
 	} {

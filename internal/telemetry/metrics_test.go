@@ -362,6 +362,24 @@ func TestNativeHistogramsAreBounded(t *testing.T) {
 	t.Error("no histogram")
 }
 
+// An XBackend and a Service may have one name, and are counted apart; so are their endpoints.
+func TestBackendsOfOneNameAreCountedApart(t *testing.T) {
+	m := NewMetrics("")
+	external := webPool
+	external.Kind = "XBackend"
+	m.Pool("shop", "web", webPool).Done(200, time.Second)
+	m.Pool("shop", "web", external).Done(200, time.Second)
+	m.Endpoints(webPool, 3, 3)
+	m.Endpoints(external, 1, 0)
+	got := gather(t, m)
+	for service, want := range map[string]float64{"web": 3, "XBackend/web": 1} {
+		name := fmt.Sprintf(`fairlead_backend_endpoints{backend_namespace="shop",backend_port="80",backend_service=%q}`, service)
+		if n := got[name]; n != want {
+			t.Errorf("%s is %v, want %v", name, n, want)
+		}
+	}
+}
+
 func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 	m := NewMetrics("")
 	other := RuleLabels{"infra/gw/http", "HTTPRoute", "blog", "web"}

@@ -21,6 +21,9 @@ func (l PoolLabels) clean() PoolLabels {
 
 func cleanKey(k route.PoolKey) route.PoolKey {
 	k.Namespace, k.Service = clean(k.Namespace), clean(k.Service)
+	if k.Kind != "" { // which must not be counted with the Service of its name
+		k.Kind, k.Service = "", clean(k.Kind+"/"+k.Service)
+	}
 	k.Variant = "" // variants are counted together, for they have the same labels
 	return k
 }

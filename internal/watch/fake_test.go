@@ -72,7 +72,7 @@ func newFake(t testing.TB) *fakeAPI {
 				"gatewayclasses", "gateways", "listenersets", "backendtlspolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "referencegrants",
 			},
 			"v1beta1": {"gatewayclasses", "gateways", "httproutes", "referencegrants"},
-			xVersion:  {"xbackendtrafficpolicies"},
+			xVersion:  {"xbackendtrafficpolicies", "xbackends"},
 		},
 	}
 }
@@ -102,6 +102,8 @@ func pathOf(o metav1.Object) (path, kind string) {
 		return gatewayPath + "v1/backendtlspolicies", "BackendTLSPolicy"
 	case *gatewayx.XBackendTrafficPolicy:
 		return "/apis/" + xVersion + "/xbackendtrafficpolicies", "XBackendTrafficPolicy"
+	case *gatewayx.XBackend:
+		return "/apis/" + xVersion + "/xbackends", "XBackend"
 	case *gatewayv1.ListenerSet:
 		return gatewayPath + "v1/listenersets", "ListenerSet"
 	case *gatewayv1.HTTPRoute:
@@ -133,6 +135,7 @@ var kindOf = map[string]string{
 	"tlsroutes": "TLSRoute", "tcproutes": "TCPRoute", "udproutes": "UDPRoute",
 	"listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
 	"xbackendtrafficpolicies": "XBackendTrafficPolicy",
+	"xbackends":               "XBackend",
 }
 
 func apiVersion(path string) string {
@@ -672,6 +675,7 @@ func oneOfEach() []metav1.Object {
 		&gatewayv1.ReferenceGrant{ObjectMeta: meta("shop", "grant")},
 		&gatewayv1.TLSRoute{ObjectMeta: meta("shop", "db")}, &gatewayv1.TCPRoute{ObjectMeta: meta("shop", "db")}, &gatewayv1.UDPRoute{ObjectMeta: meta("shop", "dns")},
 		&gatewayx.XBackendTrafficPolicy{ObjectMeta: meta("shop", "web")},
+		&gatewayx.XBackend{ObjectMeta: meta("shop", "partner")},
 	}
 }
 
@@ -692,7 +696,7 @@ func (a *fakeAPI) all() []string {
 				var o discoveryv1.EndpointSlice
 				_ = json.Unmarshal(s.raw, &o)
 				text = sliceText(&o)
-			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "xbackendtrafficpolicies", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "gatewayclasses":
+			case "services", "ingresses", "gateways", "listenersets", "backendtlspolicies", "xbackendtrafficpolicies", "xbackends", "httproutes", "grpcroutes", "tlsroutes", "tcproutes", "udproutes", "gatewayclasses":
 				text += " " + strconv.Itoa(s.version)
 			}
 			out = append(out, text)
@@ -730,6 +734,7 @@ func text(s *object.Snapshot) []string {
 	out = append(out, lines("gateways", true, s.Gateways)...)
 	out = append(out, lines("backendtlspolicies", true, s.BackendTLSPolicies)...)
 	out = append(out, lines("xbackendtrafficpolicies", true, s.XBackendTrafficPolicies)...)
+	out = append(out, lines("xbackends", true, s.XBackends)...)
 	out = append(out, lines("listenersets", true, s.ListenerSets)...)
 	out = append(out, lines("httproutes", true, s.HTTPRoutes)...)
 	out = append(out, lines("grpcroutes", true, s.GRPCRoutes)...)

@@ -234,6 +234,13 @@ func (c *Cluster) gatewayKinds() []*kind {
 			without: "the retry budgets and sessions of XBackendTrafficPolicies are not kept to",
 		},
 		{
+			name: "xbackends", table: true, gateway: []string{gatewayx.GroupVersion.String()}, without: "routes do not find XBackends",
+			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayx.XBackend { return &s.XBackends }),
+			open: func(ns, _ string) client {
+				return typed(&gatewayx.XBackend{}, x.XBackends(ns))
+			},
+		},
+		{
 			name: "grpcroutes", role: routes, table: true, gateway: stable, without: "GRPCRoutes are not served",
 			shelf: namespaced(false, func(s *object.Snapshot) *map[object.Key]*gatewayv1.GRPCRoute { return &s.GRPCRoutes }),
 			open:  func(ns, _ string) client { return typed(&gatewayv1.GRPCRoute{}, api.GRPCRoutes(ns)) },

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 )
 
 // full is the metadata of an object that was applied by kubectl and belongs to another.
@@ -127,7 +128,7 @@ func TestTrimEmpty(t *testing.T) {
 	for _, o := range []runtime.Object{
 		&corev1.Namespace{}, &corev1.Service{}, &corev1.Secret{}, &corev1.ConfigMap{}, &discoveryv1.EndpointSlice{}, &networkingv1.IngressClass{},
 		&networkingv1.Ingress{}, &gatewayv1.GatewayClass{}, &gatewayv1.Gateway{}, &gatewayv1.HTTPRoute{}, &gatewayv1.ReferenceGrant{},
-		&gatewayv1.TLSRoute{}, &gatewayv1.TCPRoute{}, &gatewayv1.UDPRoute{},
+		&gatewayv1.TLSRoute{}, &gatewayv1.TCPRoute{}, &gatewayv1.UDPRoute{}, &gatewayx.XBackend{},
 	} {
 		want := o.DeepCopyObject()
 		if got, err := trim(o); err != nil || !reflect.DeepEqual(got, want) {
