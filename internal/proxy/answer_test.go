@@ -99,3 +99,31 @@ func TestConnectionsSurviveRefusals(t *testing.T) {
 		}
 	})
 }
+
+// A status of gRPC without messages ends with its head, whoever gives it, also while the client has not said all: in a head that something may follow clients see no status.
+func TestStatusOfGRPCEndsWithItsHead(t *testing.T) {
+	refusing := serveBackend(t, route.H2C, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "12")
+	})
+	pool, nobody := service("refuses", route.H2C), service("nobody", route.H2C)
+	l := &route.Listener{Name: "l", Hosts: []*route.Host{{Rules: []*route.Rule{rule("/refuses", pool), rule("/nobody", nobody)}}}}
+	r := newRig(t, h2, world{listeners: []*route.Listener{l}, endpoints: map[*route.Pool][]string{pool: {refusing}, nobody: nil}})
+	for path, want := range map[string]string{"/refuses": "12", "/nobody": "14", "/other": "12"} {
+		for range 20 {
+			body, more := io.Pipe()
+			req := r.request(http.MethodPost, path, body)
+			req.Header.Set("Content-Type", "application/grpc")
+			req.Header.Set("Te", "trailers")
+			res, err := r.client.Do(req)
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			if got := res.Header.Get("Grpc-Status"); got != want || res.ContentLength != 0 { // -1 if something might follow
+				t.Errorf("%s: got status %q and a body of %d bytes, want %s and none", path, got, res.ContentLength, want)
+			}
+			_ = res.Body.Close()
+			_ = more.Close()
+		}
+	}
+}

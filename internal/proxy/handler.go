@@ -305,10 +305,16 @@ func (x *exchange) closeBody(abort bool) {
 	if x.body == nil {
 		return
 	}
-	if !abort && x.reply.status != 0 && !x.body.ended.Load() {
+	if !abort && x.reply.status != 0 && !x.body.ended.Load() && !x.statusOnly() {
 		_ = x.reply.FlushError()
 	}
 	x.body.close()
+}
+
+// statusOnly reports whether the response is a status of gRPC without messages. It has to end with its head, in one frame: in a head that something may follow clients look for
+// no status.
+func (x *exchange) statusOnly() bool {
+	return x.in.ProtoMajor == 2 && x.reply.bytes == 0 && isGRPC(x.in)
 }
 
 // recovered finds the reason for which an exchange panicked, and reports whether its response has to be broken off.
