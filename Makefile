@@ -7,6 +7,7 @@
 # make fuzz   every fuzz target for FUZZTIME each
 # make graphs random graphs of Gateways, routes and grants against a slow reading of the specification (GRAPHS=N)
 #
+# make grpc  a client and a server of gRPC's own library, with the built program between them
 # make acme  certificates from a real ACME server, Pebble, with several replicas
 #
 # make cluster       a real Kubernetes with two nodes, from Go modules (root, Linux)
@@ -30,7 +31,7 @@ GRAPHS        ?= 10000
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: run build test lint acme soak bench bench-faults fuzz graphs tidy clean cluster cluster-down kubectl conformance conformance-full conformance-suite
+.PHONY: run build test lint grpc acme soak bench bench-faults fuzz graphs tidy clean cluster cluster-down kubectl conformance conformance-full conformance-suite
 
 export CLUSTER
 IN_CLUSTER := $(GO) run -C conformance ./cmd/cluster
@@ -45,6 +46,9 @@ test:
 	@test -n "$(RACE)" || echo "no C compiler found: testing without the race detector"
 	$(GO) vet ./...
 	$(GO) test $(RACE) -timeout 9m ./...
+
+grpc:
+	cd conformance/grpc && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
 
 acme:
 	cd conformance/acme && $(GO) test -timeout 20m ./...
