@@ -57,9 +57,19 @@ func TestXBackendIsOutsideOfTheCluster(t *testing.T) {
 		host string
 		ok   bool
 	}{
-		{"api.example.net", true}, {"svc.example.net", true}, {"corp.internal.example.net", true}, {"xcluster.local", true},
-		{"kubernetes.default.svc", false}, {"svc", false}, {"kubernetes.default.svc.cluster.local", false}, {"a.cluster.LOCAL", false}, {"web.shop.svc.corp.internal", false},
-		{"10.0.0.1", false}, {"\"::1\"", false}, {"\"*.example.net\"", false}, {"\"\"", false},
+		{"api.example.net", true},
+		{"svc.example.net", true},
+		{"corp.internal.example.net", true},
+		{"xcluster.local", true},
+		{"kubernetes.default.svc", false},
+		{"svc", false},
+		{"kubernetes.default.svc.cluster.local", false},
+		{"a.cluster.LOCAL", false},
+		{"web.shop.svc.corp.internal", false},
+		{"10.0.0.1", false},
+		{"\"::1\"", false},
+		{"\"*.example.net\"", false},
+		{"\"\"", false},
 	} {
 		in := load(t, mustToXBackend+mustXBackend(test.host, ""))
 		opt := Options{AllowExternalName: true, Cluster: &ClusterOptions{ClusterDomain: "corp.internal"}}
