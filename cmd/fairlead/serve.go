@@ -228,6 +228,7 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 		return nil, nil, err
 	}
 	s.backends = backend.New(backend.Options{SessionKey: sessionKey, AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, OwnUDP: func() []netip.AddrPort { return addresses(&s.ownUDP) }, Hooks: s.hooks()})
+	s.metrics.BeforeScrape(func() { s.metrics.Waiting(s.backends.Waiting()) })
 	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
 	delay, grace := set.config.drain()
 	var challenges proxy.Challenger
@@ -419,7 +420,9 @@ func (s *server) hooks() backend.Hooks {
 		Recovered: func(key route.PoolKey, endpoint string) {
 			s.log.Info("endpoint is back", "pool", key.String(), "endpoint", endpoint)
 		},
-		Endpoints: s.metrics.Endpoints,
+		Checked:      func(key route.PoolKey, _ string, err error) { s.metrics.Checked(key, err == nil) },
+		RetryRefused: s.metrics.RetryRefused,
+		Endpoints:    s.metrics.Endpoints,
 	}
 }
 

@@ -106,6 +106,10 @@ type Hooks struct {
 	Recovered func(key route.PoolKey, endpoint string)
 	// Retried is told that a request is sent again, because the named endpoint failed.
 	Retried func(key route.PoolKey, endpoint string, err error)
+	// Checked is told of each active check of an endpoint; err is nil if it is well.
+	Checked func(key route.PoolKey, endpoint string, err error)
+	// RetryRefused is told that a request is not sent again because the budget is spent.
+	RetryRefused func(key route.PoolKey)
 	// Endpoints is told how many endpoints a pool has and how many of them are not left out, after each change of either.
 	Endpoints func(key route.PoolKey, total, healthy int)
 }
@@ -206,6 +210,19 @@ func (s *Set) Pool(key route.PoolKey) *Pool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pools[key]
+}
+
+// Waiting is how many requests wait in each pool that a table names.
+func (s *Set) Waiting() map[route.PoolKey]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[route.PoolKey]int, len(s.pools))
+	for key, p := range s.pools {
+		if !p.retired.Load() {
+			out[key] = int(p.queue.n.Load())
+		}
+	}
+	return out
 }
 
 // Close retires all pools and refuses further requests with NoEndpoints. Requests in flight finish; idle connections are closed at once.

@@ -81,6 +81,9 @@ func (p *Pool) examined(e *endpoint, c *checker, err error) {
 	}
 	p.mu.Unlock()
 	h := &p.set.opt.Hooks
+	if h.Checked != nil {
+		h.Checked(p.key, e.address, err)
+	}
 	if ejected && h.Ejected != nil {
 		h.Ejected(p.key, e.address, p.set.opt.Now().Add(c.check.Interval*time.Duration(c.check.Healthy)), err)
 	}

@@ -19,7 +19,16 @@ func checkOf(kind route.CheckKind, path string) route.Care {
 
 // An endpoint that fails its checks gets no requests, whatever it answers to them, until it passes them again.
 func TestActiveCheck(t *testing.T) {
-	withCare(t, Options{}, checkOf(route.CheckHTTP, "/healthz?deep=1"), fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+	var told, toldBad atomic.Int64
+	opt := Options{Hooks: Hooks{Checked: func(_ route.PoolKey, endpoint string, err error) {
+		if endpoint == "a:1" {
+			told.Add(1)
+			if err != nil {
+				toldBad.Add(1)
+			}
+		}
+	}}}
+	withCare(t, opt, checkOf(route.CheckHTTP, "/healthz?deep=1"), fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
 		var well atomic.Bool
 		var checks atomic.Int64
 		well.Store(true)
@@ -43,6 +52,9 @@ func TestActiveCheck(t *testing.T) {
 		time.Sleep(25 * time.Second)
 		if st := statusOf(t, s, "a:1"); st.Healthy || st.Why != "the active check fails" {
 			t.Errorf("after checks that have failed: %+v", st)
+		}
+		if n, bad := told.Load(), toldBad.Load(); n != checks.Load() || bad < 3 || bad > 4 {
+			t.Errorf("the hook was told of %d checks, %d of them bad; there were %d", n, bad, checks.Load())
 		}
 		if got := load(t, p, 100, Attempt{}); got["a:1 200"] != 0 {
 			t.Errorf("got %v", got)

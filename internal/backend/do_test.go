@@ -641,14 +641,23 @@ func TestTrailersBothWays(t *testing.T) {
 
 // When a backend refuses further streams on an HTTP/2 connection, there must be more connections.
 func TestSeveralConnectionsWhenStreamsRunOut(t *testing.T) {
+	for _, protocol := range []route.Protocol{route.H2C, route.HTTPS} {
+		t.Run(string(protocol), func(t *testing.T) { testStreamsRunOut(t, protocol) })
+	}
+}
+
+func testStreamsRunOut(t *testing.T, protocol route.Protocol) {
 	const streams, requests = 100, 250
 	var arrived sync.WaitGroup
 	arrived.Add(requests)
-	b := serve(t, route.H2C, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	b := serve(t, protocol, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("it came by %s", r.Proto)
+		}
 		arrived.Done()
 		arrived.Wait() // all at the same time
 	}), func(s *http.Server) { s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams} })
-	s, p := newPoolOf(t, Options{}, route.H2C, b.Address)
+	s, p := newPoolOf(t, Options{}, protocol, b.Address)
 	var wg sync.WaitGroup
 	for range requests {
 		wg.Go(func() {

@@ -88,7 +88,7 @@ func TestCircuitBreaking(t *testing.T) {
 
 // What waits is served in the order in which it came, and a client that leaves gives its place up.
 func TestQueueIsInOrder(t *testing.T) {
-	withCare(t, Options{}, route.Care{Limits: route.Limits{Connections: 1, Pending: 10, Queue: time.Minute}}, []string{"a:1"}, func(t *testing.T, n *network, _ *Set, p *Pool) {
+	withCare(t, Options{}, route.Care{Limits: route.Limits{Connections: 1, Pending: 10, Queue: time.Minute}}, []string{"a:1"}, func(t *testing.T, n *network, s *Set, p *Pool) {
 		var mu sync.Mutex
 		var order []string
 		n.set("a:1", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -112,7 +112,13 @@ func TestQueueIsInOrder(t *testing.T) {
 			})
 			synctest.Wait()
 		}
+		if n := s.Waiting()[testKey]; n != 4 {
+			t.Errorf("%d are said to wait", n)
+		}
 		wg.Wait()
+		if n := s.Waiting()[testKey]; n != 0 {
+			t.Errorf("in the end %d are said to wait", n)
+		}
 		if got, want := len(order), 4; got != want || order[0]+order[1]+order[2]+order[3] != "abcd" {
 			t.Errorf("served %q", order)
 		}
@@ -218,7 +224,9 @@ func TestConnectionsWear(t *testing.T) {
 
 func TestBudgetOfPool(t *testing.T) {
 	terms := route.Budget{Percent: 10, Interval: 10 * time.Second, Count: 2, CountInterval: time.Second, Strict: true}
-	withCare(t, Options{}, route.Care{Budget: terms}, []string{"a:1", "b:1"}, func(t *testing.T, n *network, _ *Set, p *Pool) {
+	var refused atomic.Int64
+	opt := Options{Hooks: Hooks{RetryRefused: func(route.PoolKey) { refused.Add(1) }}}
+	withCare(t, opt, route.Care{Budget: terms}, []string{"a:1", "b:1"}, func(t *testing.T, n *network, _ *Set, p *Pool) {
 		n.set("a:1", patient(503, 0))
 		n.set("b:1", patient(503, 0))
 		counts := map[string]int{}
@@ -234,8 +242,8 @@ func TestBudgetOfPool(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		// 100 of 1000 and 2 a second; what is sent again counts among what is sent.
-		if n := counts["503"]; n < 110 || n > 145 || counts["retry-budget"] != 1000-n {
-			t.Errorf("got %v", counts)
+		if n := counts["503"]; n < 110 || n > 145 || counts["retry-budget"] != 1000-n || int(refused.Load()) != 1000-n {
+			t.Errorf("got %v, and the hook was told of %d", counts, refused.Load())
 		}
 	})
 }

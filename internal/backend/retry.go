@@ -104,6 +104,9 @@ func (x *exchange) withinBudget() bool {
 	terms := x.pool.list.Load().care.Budget
 	ok := x.pool.budget.take(x.pool.set.now(), x.pool.traffic.begun(), x.pool.set.opt.RetryPercent, terms)
 	x.broke = !ok && terms.Strict
+	if hook := x.pool.set.opt.Hooks.RetryRefused; !ok && hook != nil {
+		hook(x.pool.key)
+	}
 	return ok
 }
 

@@ -49,9 +49,9 @@ func (m *Metrics) Orders(list []OrderStatus) {
 	m.acmeFailures.show(failures)
 }
 
-// BeforeScrape has f called before each scrape, to bring up to date what nobody tells of by itself. Call it before the first scrape.
+// BeforeScrape has f called before each scrape, after those that it was given before, to bring up to date what nobody tells of by itself. Call it before the first scrape.
 func (m *Metrics) BeforeScrape(f func()) {
 	if m != nil {
-		m.before = f
+		m.before = append(m.before, f)
 	}
 }

@@ -49,6 +49,9 @@ type Metrics struct {
 	backendEjections   *prometheus.CounterVec
 	backendEndpoints   *prometheus.GaugeVec
 	backendHealthy     *prometheus.GaugeVec
+	backendChecks      *prometheus.CounterVec
+	backendRefused     *prometheus.CounterVec
+	backendWaiting     *prometheus.GaugeVec
 
 	inFlight         *prometheus.GaugeVec
 	connections      *prometheus.GaugeVec
@@ -82,7 +85,7 @@ type Metrics struct {
 	logDropped prometheus.Counter
 	logErrors  prometheus.Counter
 
-	before    func() // called before each scrape, unless nil
+	before    []func() // called before each scrape
 	mu        sync.Mutex
 	scrapes   uint64 // started so far
 	rules     family[RuleLabels, *RuleMetrics]
@@ -143,6 +146,9 @@ func (m *Metrics) defineBackends() {
 	m.backendEjections = m.counter("backend_ejections_total", "Times that an endpoint was left out because it failed.", poolLabelNames...)
 	m.backendEndpoints = m.gauge("backend_endpoints", "Endpoints of the backend.", poolLabelNames...)
 	m.backendHealthy = m.gauge("backend_healthy_endpoints", "Endpoints of the backend that are not left out for failing.", poolLabelNames...)
+	m.backendChecks = m.counter("backend_checks_total", "Active checks of the endpoints of the backend.", slices.Concat(poolLabelNames, []string{"result"})...)
+	m.backendRefused = m.counter("backend_retries_refused_total", "Requests that were not sent again, because the retry budget of the backend was spent.", poolLabelNames...)
+	m.backendWaiting = m.gauge("backend_waiting_requests", "Requests that wait until an endpoint of the backend has room for them, or until there is one.", poolLabelNames...)
 }
 
 func (m *Metrics) defineListeners() {
@@ -225,8 +231,8 @@ func (m *Metrics) Gatherer() prometheus.Gatherer {
 		if m == nil {
 			return nil, nil
 		}
-		if m.before != nil {
-			m.before()
+		for _, f := range m.before {
+			f()
 		}
 		n := m.startScrape()
 		families, err := m.registry.Gather()

@@ -48,6 +48,13 @@ func exercise(m *Metrics) {
 	m.Connect(webPool, time.Millisecond, false)
 	m.Ejected(webPool)
 	m.Endpoints(webPool, 3, 2)
+	m.Checked(webPool, true)
+	m.Checked(webPool, false)
+	m.Checked(webPool, false)
+	m.RetryRefused(webPool)
+	variant := webPool
+	variant.Variant = "infra/gw"
+	m.Waiting(map[route.PoolKey]int{webPool: 3, variant: 2})
 	l := m.Listener(":8080")
 	l.Opened()
 	l.Handshake(tls.VersionTLS13, true, false)
@@ -216,6 +223,10 @@ func TestValues(t *testing.T) {
 		`fairlead_backend_ejections_total{` + pool + `}`:                                                                          1,
 		`fairlead_backend_endpoints{` + pool + `}`:                                                                                3,
 		`fairlead_backend_healthy_endpoints{` + pool + `}`:                                                                        2,
+		`fairlead_backend_checks_total{` + pool + `,result="ok"}`:                                                                 1,
+		`fairlead_backend_checks_total{` + pool + `,result="error"}`:                                                              2,
+		`fairlead_backend_retries_refused_total{` + pool + `}`:                                                                    1,
+		`fairlead_backend_waiting_requests{` + pool + `}`:                                                                         5,
 		`fairlead_connections{listener=":8080",state="http"}`:                                                                     0,
 		`fairlead_connections{listener=":8080",state="upgraded"}`:                                                                 1,
 		`fairlead_connections_total{listener=":8080"}`:                                                                            1,
@@ -395,6 +406,10 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 		p.Error(route.BackendReset)
 		m.Connect(k, time.Second, true)
 		m.Endpoints(k, 1, 1)
+		m.Checked(k, true)
+		m.Checked(k, false)
+		m.RetryRefused(k)
+		m.Waiting(map[route.PoolKey]int{k: 1})
 	}
 	for _, name := range []string{":80", ":443"} {
 		l := m.Listener(name)
@@ -419,8 +434,8 @@ func TestKeepDropsAfterOneMoreScrape(t *testing.T) {
 		return blog, listener
 	}
 	blog, listener := count()
-	if blog != 19 || listener != 7 {
-		t.Fatalf("%d series of blog and %d of :443 before Keep, want 19 and 7", blog, listener)
+	if blog != 23 || listener != 7 {
+		t.Fatalf("%d series of blog and %d of :443 before Keep, want 23 and 7", blog, listener)
 	}
 	m.Keep([]RuleLabels{shop}, []PoolLabels{{"shop", "web", webPool}}, ":80")
 	if b, l := count(); b != blog || l != listener {

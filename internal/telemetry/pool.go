@@ -141,6 +141,47 @@ func (m *Metrics) Endpoints(key route.PoolKey, total, healthy int) {
 	k.healthy.Set(float64(healthy))
 }
 
+// Checked counts an active check of an endpoint of the pool.
+func (m *Metrics) Checked(key route.PoolKey, ok bool) {
+	if m == nil {
+		return
+	}
+	k, _ := m.backend(key)
+	check := &k.checkError
+	if ok {
+		check = &k.checkOK
+	}
+	if c, ok := check.get(); ok {
+		c.Inc()
+	}
+}
+
+// RetryRefused counts a request that was not sent again because too many were.
+func (m *Metrics) RetryRefused(key route.PoolKey) {
+	if m == nil {
+		return
+	}
+	k, _ := m.backend(key)
+	if c, ok := k.refused.get(); ok {
+		c.Inc()
+	}
+}
+
+// Waiting says how many requests wait in each pool.
+func (m *Metrics) Waiting(pools map[route.PoolKey]int) {
+	if m == nil {
+		return
+	}
+	sums := make(map[route.PoolKey]int, len(pools))
+	for key, n := range pools {
+		sums[cleanKey(key)] += n
+	}
+	for key, n := range sums {
+		k, _ := m.backend(key)
+		k.waiting.Set(float64(n))
+	}
+}
+
 // backend returns the metrics of a pool and its Service. It takes a lock: it is for what happens to connections, not to requests.
 func (m *Metrics) backend(key route.PoolKey) (*keyMetrics, *serviceMetrics) {
 	key = cleanKey(key)
@@ -156,7 +197,8 @@ type keyMetrics struct {
 	errors counters
 
 	retries, spilled, ejections, connectOK, connectError prometheus.Counter
-	endpoints, healthy                                   prometheus.Gauge
+	endpoints, healthy, waiting                          prometheus.Gauge
+	checkOK, checkError, refused                         lazy[prometheus.Counter] // for the pools that have such
 }
 
 func (m *Metrics) keyMetrics(key route.PoolKey) *keyMetrics {
@@ -171,7 +213,13 @@ func (m *Metrics) keyMetrics(key route.PoolKey) *keyMetrics {
 			connectError: m.backendConnections.WithLabelValues(l[0], l[1], l[2], resultText(false)),
 			endpoints:    m.backendEndpoints.WithLabelValues(l[:]...),
 			healthy:      m.backendHealthy.WithLabelValues(l[:]...),
+			waiting:      m.backendWaiting.WithLabelValues(l[:]...),
 		}
+		checks := func(ok bool) func() prometheus.Counter {
+			return func() prometheus.Counter { return m.backendChecks.WithLabelValues(l[0], l[1], l[2], resultText(ok)) }
+		}
+		k.checkOK.create, k.checkError.create = checks(true), checks(false)
+		k.refused.create = func() prometheus.Counter { return m.backendRefused.WithLabelValues(l[:]...) }
 		k.errors.create = func(reason uint32) prometheus.Counter {
 			return m.backendErrors.WithLabelValues(l[0], l[1], l[2], reasonText(reason))
 		}
@@ -183,12 +231,15 @@ func (m *Metrics) keyMetrics(key route.PoolKey) *keyMetrics {
 func (k *keyMetrics) drop() {
 	l := k.labels
 	for _, v := range []interface{ DeleteLabelValues(...string) bool }{
-		k.m.backendRetries, k.m.backendSpilled, k.m.backendEjections, k.m.backendEndpoints, k.m.backendHealthy,
+		k.m.backendRetries, k.m.backendSpilled, k.m.backendEjections, k.m.backendEndpoints, k.m.backendHealthy, k.m.backendWaiting,
 	} {
 		v.DeleteLabelValues(l[:]...)
 	}
 	k.m.backendConnections.DeleteLabelValues(l[0], l[1], l[2], resultText(true))
 	k.m.backendConnections.DeleteLabelValues(l[0], l[1], l[2], resultText(false))
+	k.checkOK.drop(func() { k.m.backendChecks.DeleteLabelValues(l[0], l[1], l[2], resultText(true)) })
+	k.checkError.drop(func() { k.m.backendChecks.DeleteLabelValues(l[0], l[1], l[2], resultText(false)) })
+	k.refused.drop(func() { k.m.backendRefused.DeleteLabelValues(l[:]...) })
 	k.errors.drop(func(reason uint32) { k.m.backendErrors.DeleteLabelValues(l[0], l[1], l[2], reasonText(reason)) })
 }
 
