@@ -67,6 +67,21 @@ func (c *Cluster) AddApp(ctx context.Context, checkout string) error {
 	return c.AddImage(ctx, "app", Image{Tags: []string{AppImage}, Files: map[string]string{"/app": binary}, Entrypoint: []string{"/app"}, User: "65532"})
 }
 
+// AuthorityImage has a certificate authority, /pebble, and the DNS that it asks, /names.
+const AuthorityImage = "localhost/authority:dev"
+
+// AddAuthority builds Pebble from the module of a checkout that requires it and gives it to the nodes as AuthorityImage.
+func (c *Cluster) AddAuthority(ctx context.Context, checkout string) error {
+	files := map[string]string{"/pebble": filepath.Join(c.State, "pebble"), "/names": filepath.Join(c.State, "names")}
+	for name, pkg := range map[string]string{"/pebble": "pebble", "/names": "pebble-challtestsrv"} {
+		p := program{name: pkg, pkg: "github.com/letsencrypt/pebble/v2/cmd/" + pkg}
+		if err := p.build(ctx, filepath.Join(checkout, "conformance", "acme"), files[name]); err != nil {
+			return err
+		}
+	}
+	return c.AddImage(ctx, "authority", Image{Tags: []string{AuthorityImage}, Files: files, Entrypoint: []string{"/pebble"}, User: "65532"})
+}
+
 // do runs a command in the cluster that has to succeed.
 func (c *Cluster) do(ctx context.Context, name string, args ...string) error {
 	cmd, err := c.Command(ctx, name, args...)

@@ -65,6 +65,7 @@ func TestEndToEnd(t *testing.T) {
 		{"etcd is away", (*field).withoutEtcd},
 		{"unrelated Ingresses come and go", (*field).churn},
 		{"a cold start with many Ingresses", (*field).coldStart},
+		{"certificates are ordered and renewed", (*field).certificates},
 		{"the rights are those that are used", (*field).rights},
 		{"uninstall leaves nothing", (*field).uninstall},
 	} {

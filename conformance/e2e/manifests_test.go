@@ -214,7 +214,7 @@ const (
 )
 
 // deployment is an application that behaves well: it goes on serving for a while after it was told to end, until everybody has heard of it. Its pods are spread over
-// the nodes.
+// the nodes, and confined as those of the chart are, so that to start them is as much work.
 func deployment(name string, replicas int, probes string) string {
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
@@ -227,6 +227,7 @@ spec:
     metadata: {labels: {app: %[1]s}}
     spec:
       terminationGracePeriodSeconds: 30
+      securityContext: {runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, seccompProfile: {type: RuntimeDefault}}
       topologySpreadConstraints:
       - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: %[1]s}}, matchLabelKeys: [pod-template-hash]}
       volumes: [{name: record, emptyDir: {}}]
@@ -234,6 +235,8 @@ spec:
       - name: app
         image: %[3]s
         imagePullPolicy: Never
+        resources: {requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 512Mi}}
+        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
         env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
         volumeMounts: [{name: record, mountPath: /record}]
 %[4]s

@@ -126,6 +126,8 @@ func (f *field) uninstall(t *testing.T) {
 	begun := time.Now()
 	must(t, "", "helm", "uninstall", cluster.Release, "-n", cluster.Namespace, "--wait", "--timeout=120s")
 	figure(t, "helm uninstall --wait: %.1f s", time.Since(begun).Seconds())
+	// Accounts at authorities stay, for the next installation; this is what docs/install.md says to do about it.
+	must(t, "", "kubectl", "delete", "secrets", "-n", cluster.Namespace, "-l", "fairlead.io/acme")
 	kinds := strings.Join(listable(t), ",")
 	own := strings.Join(listable(t, "--namespaced"), ",")
 	eventually(t, time.Minute, func() error {

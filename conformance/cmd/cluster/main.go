@@ -167,7 +167,7 @@ func (w workspace) suite(ctx context.Context, flags []string) error {
 // e2e gives the nodes the images of this checkout and runs the end-to-end tests on the client, a machine that is none of the nodes. They use this very program to stop
 // and start parts of the cluster.
 func (w workspace) e2e(ctx context.Context, flags []string) error {
-	for _, prepare := range []func(context.Context, string) error{w.InstallGatewayAPI, w.AddFairlead, w.AddApp} {
+	for _, prepare := range []func(context.Context, string) error{w.InstallGatewayAPI, w.AddFairlead, w.AddApp, w.AddAuthority} {
 		if err := prepare(ctx, w.checkout); err != nil {
 			return err
 		}
