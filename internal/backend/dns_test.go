@@ -20,24 +20,24 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// book answers for names in a test: the answer of each, until another is set, and when it was asked.
+// book answers for names in a test, all with what was set last, and notes when it was asked.
 type book struct {
 	mu    sync.Mutex
-	says  map[string]resolution
+	says  *resolution // nil: that there is no such name
 	asked map[string][]time.Time
 }
 
-func newBook() *book { return &book{says: map[string]resolution{}, asked: map[string][]time.Time{}} }
+func newBook() *book { return &book{asked: map[string][]time.Time{}} }
 
-func (b *book) set(host string, a resolution) { b.mu.Lock(); b.says[host] = a; b.mu.Unlock() }
+func (b *book) set(a resolution) { b.mu.Lock(); b.says = &a; b.mu.Unlock() }
 
 func (b *book) ask(_ context.Context, host string) resolution {
 	time.Sleep(time.Millisecond)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked[host] = append(b.asked[host], time.Now())
-	if a, ok := b.says[host]; ok {
-		return a
+	if b.says != nil {
+		return *b.says
 	}
 	return resolution{err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
 }
@@ -87,7 +87,7 @@ func TestAddressesOfName(t *testing.T) {
 		for _, a := range []string{"192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80", "[2001:db8::1]:80", "ext.example.com:80"} {
 			n.set(a, patient(200, 0))
 		}
-		b.set("ext.example.com", found(time.Minute, "192.0.2.2", "192.0.2.1", "2001:db8::1", "192.0.2.1"))
+		b.set(found(time.Minute, "192.0.2.2", "192.0.2.1", "2001:db8::1", "192.0.2.1"))
 		toName(s)
 		if got := addressesOf(p); !slices.Equal(got, []string{"ext.example.com:80"}) {
 			t.Errorf("before the first answer %v", got)
@@ -104,7 +104,7 @@ func TestAddressesOfName(t *testing.T) {
 		if st := statusOf(t, s, "192.0.2.2:80"); st.Name != "ext.example.com" {
 			t.Errorf("status = %+v", st)
 		}
-		b.set("ext.example.com", found(time.Minute, "192.0.2.3", "192.0.2.2"))
+		b.set(found(time.Minute, "192.0.2.3", "192.0.2.2"))
 		time.Sleep(time.Minute)
 		if got := addressesOf(p); !slices.Equal(got, []string{"192.0.2.2:80", "192.0.2.3:80"}) || p.endpoints["192.0.2.2:80"] != kept {
 			t.Errorf("after a change %v", got)
@@ -143,7 +143,7 @@ func TestLifetimeOfAnswers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			withNames(t, func(t *testing.T, _ *network, b *book, s *Set, _ *Pool) {
-				b.set("ext.example.com", tt.answer)
+				b.set(tt.answer)
 				toName(s)
 				time.Sleep(10 * time.Minute)
 				if n := b.times("ext.example.com"); n < tt.least || n > tt.most {
@@ -157,20 +157,20 @@ func TestLifetimeOfAnswers(t *testing.T) {
 // While servers fail the addresses stay; that there is no such name is believed when it was said three times.
 func TestStaleAddresses(t *testing.T) {
 	withNames(t, func(t *testing.T, _ *network, b *book, s *Set, p *Pool) {
-		b.set("ext.example.com", found(10*time.Second, "192.0.2.1"))
+		b.set(found(10*time.Second, "192.0.2.1"))
 		toName(s)
 		time.Sleep(time.Second)
-		b.set("ext.example.com", resolution{err: errors.New("the server fails")})
+		b.set(resolution{err: errors.New("the server fails")})
 		time.Sleep(time.Hour)
 		if got := addressesOf(p); !slices.Equal(got, []string{"192.0.2.1:80"}) {
 			t.Errorf("while servers fail %v", got)
 		}
-		b.set("ext.example.com", found(10*time.Second, "192.0.2.2"))
+		b.set(found(10*time.Second, "192.0.2.2"))
 		time.Sleep(time.Minute)
 		if got := addressesOf(p); !slices.Equal(got, []string{"192.0.2.2:80"}) {
 			t.Errorf("when they are back %v", got)
 		}
-		b.set("ext.example.com", resolution{ttl: 10 * time.Second, err: &net.DNSError{Err: "no such host", IsNotFound: true}})
+		b.set(resolution{ttl: 10 * time.Second, err: &net.DNSError{Err: "no such host", IsNotFound: true}})
 		time.Sleep(15 * time.Second)
 		if got := addressesOf(p); !slices.Equal(got, []string{"192.0.2.2:80"}) {
 			t.Errorf("after one or two denials %v", got)
@@ -184,7 +184,7 @@ func TestStaleAddresses(t *testing.T) {
 
 // Close does not wait for an answer that does not come.
 func TestCloseEndsLookups(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(*testing.T) {
 		s := New(Options{})
 		s.names = newNames(func(ctx context.Context, _ string) resolution { <-ctx.Done(); return resolution{err: ctx.Err()} }, s.renew)
 		s.Install([]*route.Pool{{Key: testKey}})

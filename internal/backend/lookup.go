@@ -33,13 +33,9 @@ func lookup(resolver *net.Resolver) func(context.Context, string) resolution {
 		}}
 		addresses, err := r.LookupNetIP(ctx, "ip", strings.TrimSuffix(host, ".")+".")
 		if err != nil {
-			a := resolution{err: err}
-			a.ttl, _ = heard.shortest(false)
-			return a
+			return resolution{err: err, ttl: heard.shortest(false)}
 		}
-		a := resolution{addresses: routable(addresses)}
-		a.ttl, _ = heard.shortest(true)
-		return a
+		return resolution{addresses: routable(addresses), ttl: heard.shortest(true)}
 	}
 }
 
@@ -69,8 +65,9 @@ type lifetimes struct {
 	addresses, never []uint32 // of records, and of the statement that there are none; in seconds
 }
 
-// shortest returns the shortest lifetime of the records, or of the statements that there are none. A server may say zero; that is one second here.
-func (l *lifetimes) shortest(records bool) (time.Duration, bool) {
+// shortest returns the shortest lifetime of the records, or of the statements that there are none; zero if there were no such. A server may say zero; that is one
+// second here.
+func (l *lifetimes) shortest(records bool) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	list := l.never
@@ -78,9 +75,9 @@ func (l *lifetimes) shortest(records bool) (time.Duration, bool) {
 		list = l.addresses
 	}
 	if len(list) == 0 {
-		return 0, false
+		return 0
 	}
-	return time.Duration(max(slices.Min(list), 1)) * time.Second, true
+	return time.Duration(max(slices.Min(list), 1)) * time.Second
 }
 
 // hear notes the lifetimes in a message of a server.

@@ -191,22 +191,12 @@ func regarding(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool
 		return reference(s.Gateways[key], ref, "gateway.networking.k8s.io/v1")
 	case "ListenerSet":
 		return reference(s.ListenerSets[key], ref, "gateway.networking.k8s.io/v1")
-	case "HTTPRoute":
-		return reference(s.HTTPRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "BackendTLSPolicy":
 		return reference(s.BackendTLSPolicies[key], ref, "gateway.networking.k8s.io/v1")
 	case "XBackendTrafficPolicy":
 		return reference(s.XBackendTrafficPolicies[key], ref, "gateway.networking.x-k8s.io/v1alpha1")
 	case "XBackend":
 		return reference(s.XBackends[key], ref, "gateway.networking.x-k8s.io/v1alpha1")
-	case "GRPCRoute":
-		return reference(s.GRPCRoutes[key], ref, "gateway.networking.k8s.io/v1")
-	case "TLSRoute":
-		return reference(s.TLSRoutes[key], ref, "gateway.networking.k8s.io/v1")
-	case "TCPRoute":
-		return reference(s.TCPRoutes[key], ref, "gateway.networking.k8s.io/v1")
-	case "UDPRoute":
-		return reference(s.UDPRoutes[key], ref, "gateway.networking.k8s.io/v1")
 	case "ReferenceGrant":
 		return reference(s.ReferenceGrants[key], ref, "gateway.networking.k8s.io/v1")
 	case "IngressClass":
@@ -215,6 +205,23 @@ func regarding(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool
 		return reference(s.Ingresses[key], ref, "networking.k8s.io/v1")
 	case "Service":
 		return reference(s.Services[key], ref, "v1")
+	}
+	return regardingRoute(s, ref)
+}
+
+func regardingRoute(s *object.Snapshot, ref object.Ref) (corev1.ObjectReference, bool) {
+	const version = "gateway.networking.k8s.io/v1"
+	switch key := ref.Key(); ref.Kind {
+	case "HTTPRoute":
+		return reference(s.HTTPRoutes[key], ref, version)
+	case "GRPCRoute":
+		return reference(s.GRPCRoutes[key], ref, version)
+	case "TLSRoute":
+		return reference(s.TLSRoutes[key], ref, version)
+	case "TCPRoute":
+		return reference(s.TCPRoutes[key], ref, version)
+	case "UDPRoute":
+		return reference(s.UDPRoutes[key], ref, version)
 	}
 	return corev1.ObjectReference{}, false
 }
