@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -42,15 +43,21 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// freePort returns a port of the loopback address that nobody has now.
+// freePort returns a port of the loopback address that nobody has now. It is none of those that the kernel gives to connections, or one that is made in the
+// meantime could take it.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := uint16(10000 + rand.IntN(20000)) //nolint:gosec // a port
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		_ = ln.Close()
+		return port
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).AddrPort().Port()
+	t.Fatal("no port is free")
+	return 0
 }
 
 // quickDrain is a configuration for tests that do not want to wait at the end.

@@ -252,6 +252,8 @@ func TestConfigSchema(t *testing.T) {
 		for name, child := range at.Properties {
 			if child.Ref == "#/definitions/duration" {
 				got[path+name] = "duration"
+			} else if string(child.Additional) == `{"type": "string"}` {
+				got[path+name] = "map"
 			} else if got[path+name] = fmt.Sprint(child.Type); child.Type == "object" {
 				if !child.closed() {
 					t.Errorf("config.%s%s is open for what the program refuses", path, name)
@@ -293,6 +295,8 @@ func fields(t *testing.T, s *ast.StructType, structs map[string]*ast.StructType,
 			fields(t, x, structs, path+name+".", out)
 		case *ast.ArrayType:
 			out[path+name] = "array"
+		case *ast.MapType:
+			out[path+name] = "map"
 		case *ast.SelectorExpr:
 			out[path+name] = strings.ToLower(x.Sel.Name)
 		case *ast.Ident:
