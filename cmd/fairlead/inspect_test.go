@@ -182,8 +182,11 @@ func TestDebugExplainOfConnections(t *testing.T) {
 		eventually(t, q.url, func() error {
 			asked := "http://" + s.admin + "/debug/explain?url=" + url.QueryEscape(q.url)
 			a, err := get(asked, "")
-			if err != nil || a.status != http.StatusOK {
-				return fmt.Errorf("got %d %s, %v", a.status, a.body, err)
+			if err != nil {
+				return err
+			}
+			if a.status != http.StatusOK {
+				return fmt.Errorf("got %d %s", a.status, a.body)
 			}
 			for _, want := range q.want {
 				if where := strings.Index(want, " on :"); where >= 0 { // the ports are others here

@@ -48,7 +48,7 @@ func (b *lockedBuffer) String() string {
 func freePort(t testing.TB) uint16 {
 	t.Helper()
 	for range 1000 {
-		port := uint16(10000 + rand.IntN(20000)) //nolint:gosec // a port
+		port := uint16(10000 + rand.IntN(20000))
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
