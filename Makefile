@@ -15,7 +15,7 @@
 # make cluster-down  end it
 #
 # make conformance        a cluster, the end-to-end tests, the Gateway API's suite, and the end of the cluster (20 minutes the first time, 10 after)
-# make conformance-full   the same with the full counts; keeps the figures and the report in conformance/reports
+# make conformance-full   the same with the full counts; writes the figures and the report: conformance/reports/end-to-end.md and gateway-api.yaml
 # make conformance-suite  the Gateway API's conformance suite, in the cluster, with the Fairlead of this checkout
 #                         (RUN=NameOfOneTest, FEATURES=A,B instead of those that Fairlead claims, ARGS=further flags of the suite)
 #
