@@ -76,17 +76,26 @@ func (q *queue) next() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if first := q.waiting.Front(); first != nil {
-		turn := first.Value.(chan struct{})
-		q.drop(first)
-		close(turn)
+		q.callLocked(first)
 	}
 }
 
-// all lets all of them try.
+// all lets all of them try that wait now. Who finds no room joins again, and has to wait until all were called.
 func (q *queue) all() {
-	for q.n.Load() > 0 {
-		q.next()
+	if q.n.Load() == 0 {
+		return
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for first := q.waiting.Front(); first != nil; first = q.waiting.Front() {
+		q.callLocked(first)
+	}
+}
+
+func (q *queue) callLocked(first *deque.Element) {
+	turn := first.Value.(chan struct{})
+	q.drop(first)
+	close(turn)
 }
 
 // room is how many requests may be under way at the endpoint; 0 is no limit.
