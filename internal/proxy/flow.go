@@ -117,9 +117,8 @@ func (f *flow) refused(to *backend.Connection, err error) {
 	f.port.end(f, route.BackendConnectFailed, fmt.Sprintf("send to %s: %v", to.Endpoint, err))
 }
 
-// run makes the socket and passes on what comes back.
-func (f *flow) run() {
-	x := *f.x
+// run makes the socket and passes on what comes back. x is as the flow's was before others knew of it.
+func (f *flow) run(x crossing) {
 	connected := x.connect()
 	f.mu.Lock()
 	over, early := f.over, f.early

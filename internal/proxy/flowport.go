@@ -112,13 +112,14 @@ func (n *flowPort) flow(from netip.AddrPort, control []byte) *flow {
 	}
 	f = n.newFlow(from, control)
 	goes := f.route(in)
+	x := *f.x
 	if !n.add(f) {
 		n.proxy.flows.release(from.Addr())
 		return nil
 	}
 	n.metrics.Flow(1)
 	if goes {
-		n.proxy.group.Go(f.run)
+		n.proxy.group.Go(func() { f.run(x) })
 	}
 	return f
 }

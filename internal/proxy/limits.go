@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -44,12 +45,18 @@ func (l Limits) withDefaults() Limits {
 	if l.FlowIdle < 0 {
 		l.FlowIdle = time.Minute // what has no end would never be over
 	}
-	setDefault(&l.Flows, min(defaultConnections()/2, 16<<10))
+	setDefault(&l.Flows, defaultFlows(debug.SetMemoryLimit(-1)))
 	setDefault(&l.Connections, defaultConnections())
 	setDefault(&l.ConnectionsPerIP, 1024)
 	setDefault(&l.Streams, 100)
 	setDefault(&l.Resets, 100)
 	return l
+}
+
+// defaultFlows is how many flows there may be with a limit on memory (GOMEMLIMIT). Each holds a datagram, and who begins one need not show an address of his own:
+// all of them together take a quarter.
+func defaultFlows(memory int64) int {
+	return int(max(min(int64(defaultConnections()/2), 16<<10, memory/4/maxDatagram), 16))
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {
