@@ -30,6 +30,7 @@ const (
 // could name a responder of his own, and have Fairlead make requests for him. Safe for concurrent use.
 type Stapler struct {
 	client  *http.Client
+	roots   *x509.CertPool // nil: those of the system
 	now     func() time.Time
 	changed func() // is called after there is a response that was not there before
 	chains  atomic.Pointer[map[[sha256.Size]byte][]*x509.Certificate]
@@ -63,7 +64,7 @@ func NewStapler(changed func()) *Stapler {
 func (s *Stapler) Offer(orders []route.CertificateOrder) {
 	chains := map[[sha256.Size]byte][]*x509.Certificate{}
 	for _, o := range orders {
-		if chain := parseChain(o.Chain); len(chain) > 1 && len(chain[0].OCSPServer) > 0 {
+		if chain := parseChain(o.Chain); len(chain) > 1 && len(chain[0].OCSPServer) > 0 && s.vouchedFor(chain) {
 			chains[sha256.Sum256(chain[0].Raw)] = chain
 		}
 	}
@@ -72,6 +73,17 @@ func (s *Stapler) Offer(orders []route.CertificateOrder) {
 	case s.wake <- struct{}{}:
 	default: // Run is going to look
 	}
+}
+
+// vouchedFor tells whether an authority that the system trusts stands behind a chain. That a Secret is marked as issued here is no proof: who may write Secrets can
+// mark his own.
+func (s *Stapler) vouchedFor(chain []*x509.Certificate) bool {
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{Roots: s.roots, Intermediates: between, CurrentTime: s.now()})
+	return err == nil
 }
 
 func parseChain(text []byte) (chain []*x509.Certificate) {

@@ -69,7 +69,8 @@ func TestOCSPResponsesAreStapledWhileTheyAreGood(t *testing.T) {
 	chain, leaf, ca = issuedWith(t, srv.URL)
 	now, told := time.Now(), 0
 	s := NewStapler(func() { told++ })
-	s.now = func() time.Time { return now }
+	s.roots, s.now = x509.NewCertPool(), func() time.Time { return now }
+	s.roots.AddCert(ca)
 	order := []route.CertificateOrder{{Chain: chain}}
 	s.Offer(order)
 	s.refresh(t.Context())
@@ -111,11 +112,28 @@ func TestAResponseOfSomebodyElseIsNotStapled(t *testing.T) {
 		_, _ = w.Write([]byte("not a response"))
 	}))
 	defer srv.Close()
-	chain, leaf, _ := issuedWith(t, srv.URL)
+	chain, leaf, ca := issuedWith(t, srv.URL)
 	s := NewStapler(nil)
+	s.roots = x509.NewCertPool()
+	s.roots.AddCert(ca)
 	s.Offer([]route.CertificateOrder{{Chain: chain}})
 	s.refresh(t.Context())
 	if s.Staple(leaf.Raw) != nil {
 		t.Error("something that is no response was stapled")
+	}
+}
+
+// Who writes a Secret can mark it as issued here and name any responder in a certificate of his own making.
+func TestNobodyIsAskedForCertificatesThatNoAuthorityIssued(t *testing.T) {
+	var asked atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer srv.Close()
+	chain, _, _ := issuedWith(t, srv.URL)
+	s := NewStapler(nil)
+	s.roots = x509.NewCertPool()
+	s.Offer([]route.CertificateOrder{{Chain: chain}})
+	s.refresh(t.Context())
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the responder was asked %d times", n)
 	}
 }
