@@ -126,7 +126,7 @@ func (c *compiler) orderForIngress(g *ingress, w wish, field string, block objec
 	source := route.Source{Kind: g.ref.Kind, Namespace: g.ref.Namespace, Name: g.ref.Name, Field: field}
 	out := make(map[string]object.Key, len(hosts))
 	for _, host := range hosts {
-		if !c.mayOrder(g.ref, w, field, host, g.routes(host)) {
+		if !c.mayOrder(g.ref, w, field, host, g.hasHost(host) || g.hasHost(oneLabelWildcard(host))) || !c.ownsHost(g.ref, w, field, host) {
 			continue
 		}
 		if o := c.order(g.ref, w, field+".secretName", block, host, source); o != nil {
@@ -154,6 +154,27 @@ func (c *compiler) mayOrder(on object.Ref, w wish, field, host string, served bo
 	}
 	if w.asked {
 		c.problems.add(Error, on, field, code, "%s", why)
+	}
+	return false
+}
+
+// hostOwner notes that objects of a namespace serve a host, and returns the namespace whose objects did so first.
+func (c *compiler) hostOwner(host, namespace string) (first string) {
+	if c.hostOwners[host] == "" {
+		set(&c.hostOwners, host, namespace)
+	}
+	return c.hostOwners[host]
+}
+
+// ownsHost tells whether no other namespace serves a host since before the object does, and says so to those who asked for a certificate for it. Whoever gets the
+// certificate of a host can pass for it, so that serving some path of it is not enough.
+func (c *compiler) ownsHost(on object.Ref, w wish, field, host string) bool {
+	first := c.hostOwner(host, on.Namespace)
+	if first == on.Namespace {
+		return true
+	}
+	if w.asked {
+		c.problems.add(Error, on, field, "ForeignHost", "no certificate is ordered for %s, because objects of another namespace served it first", host)
 	}
 	return false
 }
@@ -255,7 +276,7 @@ func (c *compiler) orderForListener(l *listener, field string) {
 		}
 		return
 	}
-	if !c.mayOrder(own, w, l.field+".hostname", l.hostname, true) {
+	if !c.mayOrder(own, w, l.field+".hostname", l.hostname, true) || !c.ownsHost(own, w, l.field+".hostname", l.hostname) {
 		return
 	}
 	source := route.Source{Kind: own.Kind, Namespace: own.Namespace, Name: own.Name, Field: l.field}

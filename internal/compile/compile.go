@@ -113,6 +113,7 @@ type compiler struct {
 	tables      map[route.Bind]*route.Port             // port.go
 	certs       []route.Certificate                    // listener.go, ingresstls.go
 	orders      map[object.Key]*order                  // acme.go
+	hostOwners  map[string]string                      // acme.go: host → the namespace whose objects served it first
 	defaults    []*gateway                             // gateway.go
 	rejected    []route.Rejected                       // attach.go, ingress.go
 	status      Status                                 // status.go

@@ -64,6 +64,9 @@ func (c *compiler) ingress(g *ingress) {
 	}
 	slices.Sort(g.hosts)
 	g.hosts = slices.Compact(g.hosts)
+	for _, host := range g.hosts {
+		c.hostOwner(host, g.ref.Namespace)
+	}
 	c.defaultBackend(g)
 	c.ingressTLS(g)
 }

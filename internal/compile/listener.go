@@ -193,6 +193,7 @@ func (c *compiler) checkHostname(l *listener) {
 	}
 	if l.mode != route.Raw {
 		l.hostname = name
+		c.hostOwner(name, l.parent.ref.Namespace)
 	}
 }
 
