@@ -28,7 +28,7 @@ func newBackends() *cobra.Command {
 under way there, how long it takes, how its last answers were, how often it was left out, and the last error.
 
 ADDRESS is the admin address of the process, 127.0.0.1:9000 unless it is given.`,
-		Example: "  fairlead backends\n  kubectl -n fairlead port-forward deploy/fairlead 9000 & fairlead backends",
+		Example: "  fairlead backends\n  kubectl -n fairlead-system port-forward deploy/fairlead 9000 & fairlead backends",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			address := "127.0.0.1:9000"

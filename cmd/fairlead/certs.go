@@ -57,7 +57,7 @@ func newCerts() *cobra.Command {
 		Long: `Print the certificates of a running Fairlead: what is presented, what is on order, when it is renewed, what went wrong.
 
 Of several replicas only the one that orders certificates knows when they are renewed and what went wrong.`,
-		Example: "  fairlead certs\n  kubectl -n fairlead exec deploy/fairlead -- /fairlead certs",
+		Example: "  fairlead certs\n  kubectl -n fairlead-system exec deploy/fairlead -- /fairlead certs",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var presented []cert.Info

@@ -15,6 +15,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
+	"github.com/fairlead-io/fairlead/internal/acmestore"
 	"github.com/fairlead-io/fairlead/internal/compile"
 	"github.com/fairlead-io/fairlead/internal/object"
 	"github.com/fairlead-io/fairlead/internal/watch"
@@ -28,7 +29,7 @@ func newCleanup() *cobra.Command {
 	var flags clusterFlags
 	cmd := &cobra.Command{
 		Use:    "cleanup",
-		Short:  "Take back what an installation wrote in a cluster: the Services of Gateways, its part of statuses, and its Lease",
+		Short:  "Take back what an installation wrote in a cluster: the Services of Gateways, its part of statuses, and its Leases",
 		Args:   cobra.NoArgs,
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,7 +73,7 @@ func cleanup(ctx context.Context, flags clusterFlags, log *slog.Logger) error {
 		case <-time.After(cleanupPause):
 		}
 	}
-	return live.removeLease(ctx)
+	return live.removeLeases(ctx)
 }
 
 // withOwn adds Fairlead's own namespace to a list of namespaces, unless the list is empty and means all.
@@ -144,11 +145,21 @@ func farewell(was compile.Status) compile.Status {
 	return out
 }
 
-// removeLease removes what the replicas agreed on a leader with.
-func (l *liveCluster) removeLease(ctx context.Context) error {
-	err := l.clients.CoordinationV1().Leases(l.namespace).Delete(ctx, watch.LeaseName, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete the Lease: %w", err)
+// removeLeases removes the Lease of the leader, and those of orders of certificates: who held one when the release went could not give it back any more.
+func (l *liveCluster) removeLeases(ctx context.Context) error {
+	api := l.clients.CoordinationV1().Leases(l.namespace)
+	names := []string{watch.LeaseName}
+	locks, err := api.List(ctx, metav1.ListOptions{LabelSelector: acmestore.LockSelector})
+	if err != nil {
+		return fmt.Errorf("list the Leases of orders: %w", err)
+	}
+	for i := range locks.Items {
+		names = append(names, locks.Items[i].Name)
+	}
+	for _, name := range names {
+		if err := api.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete the Lease %s: %w", name, err)
+		}
 	}
 	return nil
 }

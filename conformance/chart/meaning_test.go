@@ -493,7 +493,7 @@ func TestCleanup(t *testing.T) {
 	}
 	served = append(served, "gateway.networking.x-k8s.io/xbackendtrafficpolicies get,list", "gateway.networking.x-k8s.io/xbackendtrafficpolicies/status patch")
 	served = append(served, "gateway.networking.x-k8s.io/xbackends get,list", "gateway.networking.x-k8s.io/xbackends/status patch")
-	const lease = "coordination.k8s.io/leases delete"
+	const lease = "coordination.k8s.io/leases list,delete"
 	for _, tt := range []struct {
 		name string
 		args []string

@@ -37,6 +37,9 @@ const (
 	kindChallenge = "challenge"
 	kindLock      = "lock"
 
+	// LockSelector selects the Leases that are locks of this package.
+	LockSelector = kindLabel + "=" + kindLock
+
 	valueKey = "value" // in the data of a Secret
 	prefix   = "fairlead-acme-"
 )
