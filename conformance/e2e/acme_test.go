@@ -206,7 +206,7 @@ data:
   pebble.json: |
     {"pebble": {"listenAddress": ":14000", "managementListenAddress": ":15000", "certificate": "/tls/tls.crt", "privateKey": "/tls/tls.key", "httpPort": 80, "tlsPort": 443,
       "ocspResponderURL": "", "externalAccountBindingRequired": false, "retryAfter": {"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa",
-      "profiles": {"brief": {"description": "", "validityPeriod": 60}}}}
+      "profiles": {"brief": {"description": "", "validityPeriod": 120}}}}
 ---
 apiVersion: v1
 kind: Service

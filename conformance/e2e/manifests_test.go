@@ -178,6 +178,19 @@ spec:
   targetRefs: [{group: "", kind: Service, name: app}]
   retryConstraint: {budget: {percent: 50, interval: 10s}, minRetryRate: {count: 20, interval: 1s}}
 ---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackend
+metadata: {name: outside, namespace: e2e}
+spec: {type: ExternalHostname, externalHostname: {hostname: outside.e2e.test}, port: {port: 80}, protocol: HTTP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: outside, namespace: e2e}
+spec:
+  parentRefs: [{name: web, sectionName: http}]
+  hostnames: [outside.e2e.test]
+  rules: [{backendRefs: [{group: gateway.networking.x-k8s.io, kind: XBackend, name: outside}]}]
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: verified, namespace: e2e}

@@ -146,7 +146,7 @@ func (f *field) uninstall(t *testing.T) {
 	})
 	for what, path := range map[string]string{
 		"ingress/app": "{.status.loadBalancer.ingress}", "ingress/secure": "{.status.loadBalancer.ingress}", "httproute/app": "{.status.parents}", "grpcroute/calls": "{.status.parents}",
-		"xbackendtrafficpolicy/budget": "{.status.ancestors}",
+		"xbackendtrafficpolicy/budget": "{.status.ancestors}", "xbackend/outside": "{.status.parents}",
 	} {
 		if left := must(t, "", "kubectl", "get", "-n", space, what, "-o", "jsonpath="+path); left != "" && left != "[]" {
 			t.Errorf("helm uninstall leaves in the status of %s: %s", what, left)

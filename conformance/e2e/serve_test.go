@@ -70,12 +70,13 @@ func (f *field) statuses(t *testing.T) {
 		{"gatewayclass/fairlead", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"gateway/web", `{.status.conditions[?(@.type=="Programmed")].status}`, "True"},
 		{"gateway/web", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
-		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "4 1"},
+		{"gateway/web", "{.status.listeners[*].attachedRoutes}", "5 1"},
 		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"httproute/app", `{.status.parents[*].conditions[?(@.type=="ResolvedRefs")].status}`, "True"},
 		{"listenerset/more", `{.status.conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"grpcroute/calls", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"backendtlspolicy/verified", `{.status.ancestors[*].conditions[?(@.type=="Accepted")].status}`, "False"},
+		{"xbackend/outside", `{.status.parents[*].conditions[?(@.type=="Accepted")].status}`, "False"}, // names outside of the cluster are not allowed here
 		{"xbackendtrafficpolicy/budget", `{.status.ancestors[*].conditions[?(@.type=="Accepted")].status}`, "True"},
 		{"httproute/app", "{.status.parents[*].controllerName}", "fairlead.io/gateway-controller"},
 	} {
