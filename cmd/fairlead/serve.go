@@ -531,43 +531,24 @@ func objectStates(snap *object.Snapshot, result compile.Result) map[telemetry.Ob
 		}
 		out[telemetry.ObjectState{Kind: kind, State: state}]++
 	}
-	for key := range snap.Ingresses {
-		_, ours := result.Status.Ingresses[key]
-		count("Ingress", key, ours)
-	}
-	for key := range snap.Gateways {
-		_, ours := result.Status.Gateways[key]
-		count("Gateway", key, ours)
-	}
-	for key := range snap.ListenerSets {
-		_, ours := result.Status.ListenerSets[key]
-		count("ListenerSet", key, ours)
-	}
-	for key := range snap.HTTPRoutes {
-		_, ours := result.Status.HTTPRoutes[key]
-		count("HTTPRoute", key, ours)
-	}
-	for key := range snap.GRPCRoutes {
-		_, ours := result.Status.GRPCRoutes[key]
-		count("GRPCRoute", key, ours)
-	}
-	for key := range snap.TLSRoutes {
-		_, ours := result.Status.TLSRoutes[key]
-		count("TLSRoute", key, ours)
-	}
-	for key := range snap.TCPRoutes {
-		_, ours := result.Status.TCPRoutes[key]
-		count("TCPRoute", key, ours)
-	}
-	for key := range snap.UDPRoutes {
-		_, ours := result.Status.UDPRoutes[key]
-		count("UDPRoute", key, ours)
-	}
-	for key := range snap.XBackends {
-		_, ours := result.Status.XBackends[key]
-		count("XBackend", key, ours)
-	}
+	countKind(count, "Ingress", snap.Ingresses, result.Status.Ingresses)
+	countKind(count, "Gateway", snap.Gateways, result.Status.Gateways)
+	countKind(count, "ListenerSet", snap.ListenerSets, result.Status.ListenerSets)
+	countKind(count, "HTTPRoute", snap.HTTPRoutes, result.Status.HTTPRoutes)
+	countKind(count, "GRPCRoute", snap.GRPCRoutes, result.Status.GRPCRoutes)
+	countKind(count, "TLSRoute", snap.TLSRoutes, result.Status.TLSRoutes)
+	countKind(count, "TCPRoute", snap.TCPRoutes, result.Status.TCPRoutes)
+	countKind(count, "UDPRoute", snap.UDPRoutes, result.Status.UDPRoutes)
+	countKind(count, "XBackend", snap.XBackends, result.Status.XBackends)
 	return out
+}
+
+// countKind counts the objects of one kind. Those that have a status are ours to serve.
+func countKind[O, S any](count func(kind string, key object.Key, ours bool), kind string, objects map[object.Key]O, statuses map[object.Key]S) {
+	for key := range objects {
+		_, ours := statuses[key]
+		count(kind, key, ours)
+	}
 }
 
 func poolKeys(pools []*route.Pool) []route.PoolKey {
