@@ -20,6 +20,7 @@ const (
 	leastSlots   = 2  // count
 	judgePause   = 250 * time.Millisecond
 	fewAnswers   = 20                    // of an endpoint: too few to say anything
+	sureStreak   = 10                    // bad ones in a row, which chance does not make of an endpoint that fails less than its limit
 	slowAtLeast  = 20 * time.Millisecond // longer than the others, however fast they are
 	defaultShare = 50                    // percent: of failures, of endpoints left out, of panic
 )
@@ -97,6 +98,9 @@ func (a account) all() int { return a.good + a.bad }
 // percent is how many answers were bad.
 func (a account) percent() int { return 100 * a.bad / max(a.all(), 1) }
 
+// isHalfAsBadAs reports whether a percentage of bad answers is at least twice that of the account. Of an account without answers nobody knows.
+func (a account) isHalfAsBadAs(percent int) bool { return a.all() > 0 && 2*a.percent() <= percent }
+
 // isBad reports whether a response says that the endpoint could not do its work.
 func isBad(status int) bool {
 	switch status {
@@ -121,9 +125,13 @@ func (p *Pool) good(e *endpoint, now, took time.Duration) {
 func (p *Pool) bad(e *endpoint, start, now time.Duration, err error) {
 	e.tally.of(now).bad.Add(1)
 	limit := p.list.Load().care.Outlier.Consecutive
-	if n := e.tally.streak.Add(1); limit > 0 && int(n) >= limit {
+	n := int(e.tally.streak.Add(1))
+	if limit > 0 && n >= limit {
 		e.tally.streak.Store(0)
 		p.failed(e, start, faulty, fmt.Errorf("%d bad answers in a row; the last: %w", n, err))
+	}
+	if n == sureStreak {
+		p.judgement.Store(0) // is due
 	}
 	p.judge(now)
 }
@@ -171,9 +179,12 @@ func (p *Pool) judgeAll(l *list, now time.Duration, limit int) {
 	for i, e := range l.all {
 		a := accounts[i]
 		others := account{good: total.good - a.good, bad: total.bad - a.bad}
+		streak := min(int(e.tally.streak.Load()), a.bad) // of late
 		switch {
 		case e.leftOut.Load():
-		case limit >= 0 && a.all() >= fewAnswers && a.percent() >= limit && others.all() > 0 && 2*others.percent() <= a.percent():
+		case limit >= 0 && streak >= sureStreak && others.isHalfAsBadAs(100):
+			p.failed(e, now, faulty, fmt.Errorf("%d bad answers in a row", streak))
+		case limit >= 0 && a.all() >= fewAnswers && a.percent() >= limit && others.isHalfAsBadAs(a.percent()):
 			p.failed(e, now, faulty, fmt.Errorf("%d of %d answers were bad", a.bad, a.all()))
 		case isSlow(a.usual, usual, l.care.Outlier.Latency):
 			p.failed(e, now, slow, fmt.Errorf("it takes %s to answer, others %s", a.usual.Round(time.Millisecond), median(usual).Round(time.Millisecond)))

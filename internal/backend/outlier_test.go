@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -61,8 +62,8 @@ func TestFailureOutlier(t *testing.T) {
 		}
 		n.set("a:1", patient(500, 0))
 		got := load(t, p, 2000, Attempt{})
-		if bad := got["a:1 500"]; bad < fewAnswers || bad > 150 {
-			t.Errorf("%d requests failed, want about those of %s: %v", bad, judgePause, got)
+		if bad := got["a:1 500"]; bad != sureStreak {
+			t.Errorf("%d requests failed, want %d: %v", bad, sureStreak, got)
 		}
 		if st := statusOf(t, s, "a:1"); st.Healthy || st.Why != "it fails more than others" || st.Ejections != 1 {
 			t.Errorf("status = %+v", st)
@@ -125,6 +126,56 @@ func TestFailureOutlierAfterGoodAnswers(t *testing.T) {
 					t.Errorf("found after %s", d)
 				}
 				time.Sleep(2 * time.Second) // the last ones
+			})
+		})
+	}
+}
+
+// One that answers well now and then is found by the share of its failures.
+func TestFailureOutlierThatIsNotAlwaysBad(t *testing.T) {
+	withCare(t, Options{Backoff: time.Hour}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+		for _, a := range fourEndpoints {
+			n.set(a, patient(200, 0))
+		}
+		var asked atomic.Int64
+		n.set("a:1", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if asked.Add(1)%4 > 0 {
+				w.WriteHeader(500)
+			}
+		}))
+		got := load(t, p, 2000, Attempt{})
+		if bad := got["a:1 500"]; bad < fewAnswers*3/4 || bad > 150 {
+			t.Errorf("%d requests failed, want about those of %s: %v", bad, judgePause, got)
+		}
+		if st := statusOf(t, s, "a:1"); st.Healthy || !strings.HasSuffix(st.LastError, "answers were bad") {
+			t.Errorf("status = %+v", st)
+		}
+	})
+}
+
+// Failures in a row that are old, or that others have as well, are no streak.
+func TestStreakOfLate(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pause time.Duration // between the requests
+		other http.Handler
+	}{
+		{"long ago", time.Second, patient(200, 0)},
+		{"everywhere", time.Millisecond, patient(500, 0)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			withCare(t, Options{}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
+				for _, a := range fourEndpoints {
+					n.set(a, tt.other)
+				}
+				n.set("a:1", patient(500, 0))
+				for range 200 {
+					load(t, p, 1, Attempt{})
+					time.Sleep(tt.pause)
+				}
+				if st := statusOf(t, s, "a:1"); !st.Healthy || st.Ejections > 0 {
+					t.Errorf("status = %+v", st)
+				}
 			})
 		})
 	}
@@ -266,7 +317,7 @@ func TestHangingOutlier(t *testing.T) {
 	withCare(t, Options{Backoff: time.Hour}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, s *Set, p *Pool) {
 		n.set("a:1", patient(200, time.Hour))
 		got := load(t, p, 400, Attempt{TryTimeout: 100 * time.Millisecond})
-		if bad := got["a:1 backend-timeout"]; bad < fewAnswers || bad > 2*fewAnswers || statusOf(t, s, "a:1").Healthy {
+		if bad := got["a:1 backend-timeout"]; bad != sureStreak || statusOf(t, s, "a:1").Healthy {
 			t.Errorf("got %v", got)
 		}
 	})
