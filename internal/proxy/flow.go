@@ -39,7 +39,7 @@ type flow struct {
 	place *list.Element // among the young; held: port.mu
 }
 
-// maxEarly is how many datagrams of a flow wait until its socket is there.
+// maxEarly is how many datagrams of a flow wait until its socket is there, if those of all flows are not too long for that: maxEarlyBytes.
 const maxEarly = 8
 
 // retryFlow is how long a flow that cannot be served is dropped before it is routed anew.
@@ -95,8 +95,9 @@ func (f *flow) send(b []byte) {
 	f.seen.Store(int64(clock()))
 	f.mu.Lock()
 	to := f.to
-	if to == nil && !f.over && !f.nowhere && len(f.early) < maxEarly {
+	if to == nil && !f.over && !f.nowhere && len(f.early) < maxEarly && f.port.early.Load() < maxEarlyBytes {
 		f.early = append(f.early, slices.Clone(b))
+		f.port.early.Add(int64(len(b)))
 	}
 	f.mu.Unlock()
 	if to != nil {
@@ -123,6 +124,9 @@ func (f *flow) run(x crossing) {
 	f.mu.Lock()
 	over, early := f.over, f.early
 	f.early = nil
+	for _, b := range early {
+		f.port.early.Add(-int64(len(b)))
+	}
 	if !over {
 		*f.x, f.to, f.nowhere = x, x.to, !connected
 	}
@@ -143,9 +147,17 @@ func (f *flow) run(x crossing) {
 
 // answer passes on what the endpoint says until the socket is closed.
 func (f *flow) answer(to *backend.Connection) {
-	buf := make([]byte, maxDatagram)
+	r, err := newAnswers(to.Conn, f.port.answering)
+	if err != nil {
+		f.port.end(f, route.Internal, err.Error())
+		return
+	}
 	for {
-		n, err := to.Read(buf)
+		b, err := r.next()
+		if err == nil {
+			f.tell(to, b)
+		}
+		r.done()
 		switch {
 		case err == nil:
 		case errors.Is(err, syscall.ECONNREFUSED):
@@ -154,13 +166,17 @@ func (f *flow) answer(to *backend.Connection) {
 		default:
 			return // it was closed
 		}
-		if !f.answered.Swap(true) {
-			to.Answered()
-		}
-		f.out.Add(int64(n))
-		f.seen.Store(int64(clock()))
-		f.port.tell(f, buf[:n])
 	}
+}
+
+// tell passes an answer on to the client.
+func (f *flow) tell(to *backend.Connection, b []byte) {
+	if !f.answered.Swap(true) {
+		to.Answered()
+	}
+	f.out.Add(int64(len(b)))
+	f.seen.Store(int64(clock()))
+	f.port.tell(f, b)
 }
 
 // close ends the flow. It returns false if it has ended already.

@@ -14,9 +14,6 @@ import (
 	"github.com/fairlead-io/fairlead/internal/telemetry"
 )
 
-// maxDatagram is the length of the longest datagram that there can be.
-const maxDatagram = 64 << 10
-
 // flowPort is a socket of UDP and the flows of its clients.
 type flowPort struct {
 	proxy   *Proxy
@@ -25,8 +22,10 @@ type flowPort struct {
 	metrics *telemetry.ListenerMetrics
 	socket  *net.UDPConn
 
-	leaving atomic.Bool   // no new flows
-	closed  chan struct{} // when it is
+	leaving   atomic.Bool   // no new flows
+	closed    chan struct{} // when it is
+	answering answering
+	early     atomic.Int64 // bytes of what waits until its flow has a socket
 
 	mu    sync.Mutex
 	flows map[netip.AddrPort]*flow
@@ -55,7 +54,7 @@ func (p *Proxy) openFlows(rp *route.Port) (*flowPort, error) {
 	name := rp.Bind.String()
 	return &flowPort{
 		proxy: p, bind: rp.Bind, name: name, metrics: p.opt.Metrics.Listener(name), socket: c,
-		closed: make(chan struct{}), flows: map[netip.AddrPort]*flow{},
+		closed: make(chan struct{}), answering: make(answering, maxAnswering), flows: map[netip.AddrPort]*flow{},
 	}, nil
 }
 

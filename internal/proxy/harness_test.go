@@ -69,7 +69,7 @@ var testBind = route.Bind{Address: "127.0.0.1"}
 
 // rig is a proxy with clients for it. What it counted and logged can be asked for after stop.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	mode     mode
 	p        *Proxy
 	addr     string
@@ -95,8 +95,7 @@ func limited(f func(*Limits)) rigOption { return func(o *Options) { f(&o.Limits)
 // newRig starts a proxy with a table.
 func newRig(t testing.TB, m mode, w world, options ...rigOption) *rig {
 	t.Helper()
-	r := &rig{mode: m, set: backend.New(backend.Options{AllowLoopback: true}), metrics: telemetry.NewMetrics("test"), logBytes: new(bytes.Buffer)}
-	r.t, _ = t.(*testing.T)
+	r := &rig{t: t, mode: m, set: backend.New(backend.Options{AllowLoopback: true}), metrics: telemetry.NewMetrics("test"), logBytes: new(bytes.Buffer)}
 	accessLog := telemetry.NewAccessLog(r.logBytes, telemetry.AccessLogOptions{})
 	opt := Options{Backends: r.set, Metrics: r.metrics, AccessLog: accessLog, GetCertificate: testCertificate, DrainDelay: -1, DrainGrace: time.Second}
 	for _, o := range options {

@@ -53,10 +53,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// defaultFlows is how many flows there may be with a limit on memory (GOMEMLIMIT). Each holds a datagram, and who begins one need not show an address of his own:
-// all of them together take a quarter.
+// defaultFlows is how many flows there may be with a limit on memory (GOMEMLIMIT). Who begins one need not show an address of his own: all of them together take a
+// quarter. Each has a port of this machine's to itself, of which there are 28,232 by default, for flows and all else: they are not to take more than about half.
 func defaultFlows(memory int64) int {
-	return int(max(min(int64(defaultConnections()/2), 16<<10, memory/4/maxDatagram), 16))
+	return int(max(min(int64(defaultConnections()/2), 16<<10, memory/4/flowBytes), 16))
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {

@@ -21,7 +21,7 @@ import (
 // frames is an HTTP/2 client that does what it is told.
 type frames struct {
 	*http2.Framer
-	t *testing.T
+	t testing.TB
 	c net.Conn
 }
 
