@@ -34,7 +34,7 @@ var update = flag.Bool("update", false, "rewrite the golden files with what is c
 var taken = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Every directory below testdata is one behaviour, and its name says which. in.yaml is what a user writes; table.txt, status.txt and requests.txt are what
-// follows from it. A line of requests.txt is a request and, behind "=>", what answers it. The first lines of in.yaml may hold
+// follows from it; where in.yaml has EndpointSlices, endpoints.txt is who serves the pools. A line of requests.txt is a request and, behind "=>", what answers it. The first lines of in.yaml may hold
 //
 //	# options: port-map=80:8080,443:8443 gateway-addresses=127.0.1.0/24 redirect-https external-name publish=10.0.0.1
 //
@@ -46,10 +46,14 @@ func TestGolden(t *testing.T) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			in := readFile(t, filepath.Join(dir, "in.yaml"))
 			opt := parseOptions(t, in)
-			res := Compile(load(t, in), opt)
+			snap := load(t, in)
+			res := Compile(snap, opt)
 			golden(t, filepath.Join(dir, "table.txt"), tableText(res))
 			golden(t, filepath.Join(dir, "status.txt"), statusText(res))
 			golden(t, filepath.Join(dir, "infrastructure.txt"), res.Infrastructure.String())
+			if len(snap.EndpointSlices) > 0 {
+				golden(t, filepath.Join(dir, "endpoints.txt"), endpointsText(snap, opt, res.Table))
+			}
 			requests := filepath.Join(dir, "requests.txt")
 			golden(t, requests, answerAll(t, res.Table, opt, readFile(t, requests)))
 		})
@@ -239,6 +243,24 @@ func tableText(r Result) string {
 	return b.String()
 }
 
+// endpointsText is who serves each pool of a table.
+func endpointsText(in *object.Snapshot, opt Options, table *route.Table) string {
+	var b strings.Builder
+	keys := make([]route.PoolKey, len(table.Pools))
+	for i, p := range table.Pools {
+		keys[i] = p.Key
+	}
+	all := Endpoints(in, opt, keys)
+	for _, key := range keys {
+		fmt.Fprintf(&b, "pool %s:", key)
+		for _, e := range all[key] {
+			b.WriteString(" " + endpointText(e))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
 // statusText is the status of all objects, and below it the problems.
 func statusText(r Result) string {
 	var b strings.Builder
@@ -273,7 +295,7 @@ var requestLine = regexp.MustCompile(`^([A-Z]+) (\S+)((?: @\S+)?)((?: -H '[^']*'
 //
 //	GET http://a.example.com:8080/path @127.0.1.1 -H 'Name: value'
 //
-// or to a connection, see passage. It goes to the port of the URL or, if there is none, to where the well-known port is bound, and to the address behind the @.
+// or to a connection, see passage. With a header Host it goes to that host, and with https its connection was made for the name in the URL all the same. It goes to the port of the URL or, if there is none, to where the well-known port is bound, and to the address behind the @.
 func answer(t *testing.T, table *route.Table, opt Options, line string) string {
 	t.Helper()
 	parts := requestLine.FindStringSubmatch(line)
@@ -297,23 +319,48 @@ func answer(t *testing.T, table *route.Table, opt Options, line string) string {
 	if parts[1] == "CONNECTION" {
 		return passage(table.Port(bind), bind, protocol, u.Hostname())
 	}
+	header := http.Header{}
+	for _, h := range regexp.MustCompile(`-H '([^:]*): ([^']*)'`).FindAllStringSubmatch(parts[4], -1) {
+		header.Add(h[1], h[2])
+	}
 	req := &route.Request{Method: parts[1], RawQuery: u.RawQuery}
-	if req.Host, err = route.NormalizeHost(u.Host); err != nil {
+	if req.Host, err = route.NormalizeHost(cmp.Or(header.Get("Host"), u.Host)); err != nil {
 		return "400 bad-host"
 	}
 	if req.Path, _, err = route.NormalizePath(cmp.Or(u.EscapedPath(), "/")); err != nil {
 		return "400 bad-path"
 	}
-	header := http.Header{}
-	for _, h := range regexp.MustCompile(`-H '([^:]*): ([^']*)'`).FindAllStringSubmatch(parts[4], -1) {
-		header.Add(h[1], h[2])
-	}
+	header.Del("Host")
 	req.Header = header
 	p := table.Port(bind)
 	if p == nil || !sharePort(p.Protocol, protocol) {
 		return fmt.Sprintf("no %s on %s", protocol, bind)
 	}
+	if protocol == route.HTTPS {
+		if refused := misdirected(p, req, u.Hostname()); refused != "" {
+			return refused
+		}
+	}
 	return outcome(p, req)
+}
+
+// misdirected says how a request is refused that came on a connection made for another name, if that name belongs to another listener than the request's host;
+// "" when it is not.
+func misdirected(p *route.Port, req *route.Request, name string) string {
+	name, err := route.NormalizeHost(name)
+	made, owner := p.Listener(name), p.Listener(req.Host)
+	if err != nil || made == owner {
+		return ""
+	}
+	if owner != nil && owner.LastResort {
+		if _, r, _ := p.Lookup(req); r == nil {
+			owner = nil
+		}
+	}
+	if owner == nil {
+		return "404 no-route"
+	}
+	return "421 misdirected"
 }
 
 // passage says what happens to a connection to

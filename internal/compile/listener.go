@@ -36,7 +36,8 @@ type listener struct {
 	clients    *route.ClientAuth // HTTPS; nil: nothing is demanded of clients
 	pairs      []route.KeyPair   // where TLS ends; none: it presents a self-signed certificate
 	order      *order            // of its certificate; nil: none is on order
-	overlap    string            // another listener of its port with a hostname that intersects with its own; "" when there is none
+	certified  []string          // the names in the certificates of pairs, in lower case
+	overlap    overlap           // with other listeners of its port
 	attached   int32
 	open       []*openListener
 }
@@ -410,6 +411,9 @@ func (c *compiler) addCertificate(l *listener, ref *gatewayv1.SecretObjectRefere
 		return
 	}
 	l.pairs = append(l.pairs, pair)
+	for _, name := range leaf.DNSNames {
+		l.certified = append(l.certified, strings.ToLower(name))
+	}
 	c.checkCertificate(own, field, secret, leaf, l.hostname)
 }
 
@@ -523,11 +527,8 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 			conflicted,
 		},
 	}
-	if l.overlap != "" {
-		s.Conditions = append(s.Conditions, metav1.Condition{
-			Type: "OverlappingTLSConfig", Status: metav1.ConditionTrue, Reason: string(gatewayv1.ListenerReasonOverlappingHostnames),
-			Message: "its hostname overlaps with that of " + l.overlap, ObservedGeneration: generation,
-		})
+	if overlapping := l.overlap.condition(generation); overlapping != nil {
+		s.Conditions = append(s.Conditions, *overlapping)
 	}
 	return s
 }
