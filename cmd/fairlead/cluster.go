@@ -41,6 +41,9 @@ type clusterFlags struct {
 	podSelector      string
 	publishService   string
 	publishAddresses []string
+	publishNodes     bool
+	hostService      string
+	hostPorts        string
 	watchNamespaces  []string
 	secretNamespaces []string
 	leaderElection   bool
@@ -56,6 +59,9 @@ func (c *clusterFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&c.podSelector, "pod-selector", "", "the `LABELS` of Fairlead's pods, as k=v,...; the Services of Gateways lead to them")
 	f.StringVar(&c.publishService, "publish-service", "", "show the addresses of the Service `NAMESPACE/NAME` in the status of Ingresses")
 	f.StringSliceVar(&c.publishAddresses, "publish-address", nil, "show these `ADDRESSES` in the status instead")
+	f.BoolVar(&c.publishNodes, "publish-nodes", false, "show the addresses of nodes for Services of type NodePort")
+	f.StringVar(&c.hostService, "host-service", "", "show the addresses of the nodes that the endpoints of the Service `NAMESPACE/NAME` are on, if nothing else is to be shown")
+	f.StringVar(&c.hostPorts, "host-ports", "", "the ports of nodes that lead to those of listeners, as `PORT:NODEPORT,...`, such as 80:80,443:443")
 	f.StringSliceVar(&c.watchNamespaces, "watch-namespaces", nil, "serve the objects of these `NAMESPACES` only")
 	f.StringSliceVar(&c.secretNamespaces, "secret-namespaces", nil, "read Secrets in these `NAMESPACES` only")
 	f.BoolVar(&c.leaderElection, "leader-election", true, "let one of several replicas write status; without it this one always does")
@@ -67,9 +73,9 @@ func (c *clusterFlags) register(f *pflag.FlagSet) {
 
 // options returns what the flags mean for the compiler. With host the Gateways share the addresses of the nodes and have no Services.
 func (c *clusterFlags) options(opt compile.Options, host bool) (compile.Options, error) {
-	opt.PublishAddresses, opt.Namespace = append(opt.PublishAddresses, c.publishAddresses...), c.namespace
-	if host {
-		return opt, nil
+	opt, err := c.addresses(opt)
+	if err != nil || host {
+		return opt, err
 	}
 	if c.namespace == "" {
 		return opt, errors.New("--namespace: in a cluster Fairlead must know its own namespace")
@@ -92,15 +98,37 @@ func (c *clusterFlags) options(opt compile.Options, host bool) (compile.Options,
 		Namespace: c.namespace, Selector: selector, ServiceType: corev1.ServiceType(c.serviceType),
 		ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicy(c.trafficPolicy),
 	}
-	if c.publishService != "" {
-		namespace, name, ok := strings.Cut(c.publishService, "/")
-		if !ok || namespace == "" || name == "" {
-			return opt, fmt.Errorf("--publish-service: %q is not NAMESPACE/NAME", c.publishService)
-		}
-		opt.Cluster.PublishService = object.Key{Namespace: namespace, Name: name}
-	}
 	return opt, nil
 }
+
+// addresses adds what the flags say of the addresses that statuses show.
+func (c *clusterFlags) addresses(opt compile.Options) (compile.Options, error) {
+	opt.PublishAddresses, opt.Namespace, opt.PublishNodes = append(opt.PublishAddresses, c.publishAddresses...), c.namespace, c.publishNodes
+	var err error
+	if opt.PublishService, err = serviceKey("publish-service", c.publishService); err != nil {
+		return opt, err
+	}
+	if opt.HostService, err = serviceKey("host-service", c.hostService); err != nil {
+		return opt, err
+	}
+	opt.HostPorts, err = parsePortMap("host-ports", c.hostPorts)
+	return opt, err
+}
+
+// serviceKey parses the value of a flag that names a Service, or nothing.
+func serviceKey(flag, value string) (key object.Key, err error) {
+	if value == "" {
+		return key, nil
+	}
+	namespace, name, ok := strings.Cut(value, "/")
+	if !ok || namespace == "" || name == "" {
+		return key, fmt.Errorf("--%s: %q is not NAMESPACE/NAME", flag, value)
+	}
+	return object.Key{Namespace: namespace, Name: name}, nil
+}
+
+// readsNodes reports whether statuses may have to show addresses of nodes.
+func (c *clusterFlags) readsNodes() bool { return c.publishNodes || c.hostService != "" }
 
 // liveCluster is the source of snapshots and the place where conclusions are written.
 type liveCluster struct {
@@ -135,7 +163,7 @@ func openCluster(c clusterFlags, opt compile.Options, acme *acmeConfig, metrics 
 		return nil, err
 	}
 	cluster, err := watch.Open(watch.Options{
-		Config: config, Namespaces: c.watchNamespaces, OwnNamespace: c.namespace, SecretNamespaces: c.secretNamespaces, UserAgent: "fairlead/" + buildVersion(), Log: log,
+		Config: config, Namespaces: c.watchNamespaces, OwnNamespace: c.namespace, SecretNamespaces: c.secretNamespaces, Nodes: c.readsNodes(), UserAgent: "fairlead/" + buildVersion(), Log: log,
 		Hooks: watch.Hooks{
 			Event:  func(kind string, event watch.Event) { metrics.Watched(kind, string(event)) },
 			Failed: metrics.WatchFailed, Synced: metrics.WatchSynced,

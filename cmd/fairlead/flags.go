@@ -58,7 +58,7 @@ func (s *source) settings() (settings, error) {
 	if out.compile.Balancing, err = out.config.balancing(); err != nil {
 		return out, err
 	}
-	if out.compile.PortMap, err = parsePortMap(s.portMap); err != nil {
+	if out.compile.PortMap, err = parsePortMap("port-map", s.portMap); err != nil {
 		return out, err
 	}
 	if s.gatewayAddresses != "" && s.gatewayAddresses != hostAddresses {
@@ -76,8 +76,8 @@ func (s *source) settings() (settings, error) {
 	return out, nil
 }
 
-// parsePortMap parses "80:8080,443:8443".
-func parsePortMap(s string) (map[uint16]uint16, error) {
+// parsePortMap parses the value of a flag such as "80:8080,443:8443".
+func parsePortMap(flag, s string) (map[uint16]uint16, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -88,13 +88,13 @@ func parsePortMap(s string) (map[uint16]uint16, error) {
 		f, ferr := parsePort(from)
 		t, terr := parsePort(to)
 		if !ok || ferr != nil || terr != nil {
-			return nil, fmt.Errorf("--port-map: %q is not FROM:TO with ports from 1 to 65535, such as 80:8080", pair)
+			return nil, fmt.Errorf("--%s: %q is not FROM:TO with ports from 1 to 65535, such as 80:8080", flag, pair)
 		}
 		if other, dup := used[t]; dup && other != f {
-			return nil, fmt.Errorf("--port-map: ports %d and %d are both mapped to %d", other, f, t)
+			return nil, fmt.Errorf("--%s: ports %d and %d are both mapped to %d", flag, other, f, t)
 		}
 		if other, dup := out[f]; dup && other != t {
-			return nil, fmt.Errorf("--port-map: port %d is mapped to both %d and %d", f, other, t)
+			return nil, fmt.Errorf("--%s: port %d is mapped to both %d and %d", flag, f, other, t)
 		}
 		out[f], used[t] = t, f
 	}

@@ -264,7 +264,7 @@ func TestCommandsRefuseWhatTheyDoNotUnderstand(t *testing.T) {
 }
 
 func TestPortMap(t *testing.T) {
-	got, err := parsePortMap("80:8080, 443:8443")
+	got, err := parsePortMap("port-map", "80:8080, 443:8443")
 	if diff := cmp.Diff(map[uint16]uint16{80: 8080, 443: 8443}, got); diff != "" || err != nil {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}

@@ -290,7 +290,7 @@ func (s *server) follow(ctx context.Context) {
 func (s *server) apply() error {
 	begun := time.Now()
 	snap, issues := s.from.Read()
-	if prev := s.result.Load(); prev != nil && s.snapshot.SameRoutes(snap) {
+	if prev := s.result.Load(); prev != nil && s.snapshot.SameRoutes(snap) && compile.SameAddresses(s.snapshot, snap, s.set.compile) {
 		s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(prev.result.Table.Pools)))
 		s.snapshot = snap
 		s.tell(prev.result)

@@ -423,7 +423,7 @@ var (
 
 // TestRights is the whole list of what Fairlead may do.
 func TestRights(t *testing.T) {
-	const secrets, services, readServices = "/secrets" + reading, "/services" + publishing, "/services" + following
+	const secrets, services, readServices, nodes = "/secrets" + reading, "/services" + publishing, "/services" + following, "/nodes" + following
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -457,6 +457,22 @@ func TestRights(t *testing.T) {
 		}},
 		{"a namespace on the addresses of the nodes", []string{"--set", "watchNamespaces={a},gateway.addresses=host,hostNetwork=true"}, [][]string{
 			grant("*", clusterRights...), grant("a", servedRights...), grant("a", readServices, secrets), grant(namespace, leaseRights...), grant(namespace, readServices),
+		}},
+		{"nodes, whose ports lead to Services", []string{"--set", "service.type=NodePort"}, [][]string{
+			grant("*", clusterRights...), grant("*", nodes), grant("*", servedRights...), grant("*", services, secrets), grant(namespace, leaseRights...),
+		}},
+		{"nodes that are not to be read", []string{"--set", "service.type=NodePort,publishNodes=false"}, [][]string{
+			grant("*", clusterRights...), grant("*", servedRights...), grant("*", services, secrets), grant(namespace, leaseRights...),
+		}},
+		{"nodes whose addresses are known", []string{"--set", "service.type=NodePort,config.publishAddresses={192.0.2.1}"}, [][]string{
+			grant("*", clusterRights...), grant("*", servedRights...), grant("*", services, secrets), grant(namespace, leaseRights...),
+		}},
+		{"nodes, whose ports are taken, for a namespace", []string{"--set", "watchNamespaces={a},gateway.addresses=host,hostNetwork=true,service.enabled=false"}, [][]string{
+			grant("*", clusterRights...), grant("*", nodes), grant("a", servedRights...), grant("a", readServices, secrets), grant(namespace, leaseRights...),
+			grant(namespace, readServices, "discovery.k8s.io/endpointslices"+following),
+		}},
+		{"nodes of a Service that somebody else made", []string{"--set", "publishService=edge/front,publishNodes=true"}, [][]string{
+			grant("*", clusterRights...), grant("*", nodes), grant("*", servedRights...), grant("*", services, secrets), grant(namespace, leaseRights...),
 		}},
 		{"certificates on order", []string{"--set", "watchNamespaces={a}", "--set", orders}, [][]string{
 			grant("*", clusterRights...), grant("a", servedRights...), grant("a", services, secrets, "/secrets create,update"), grant(namespace, services),

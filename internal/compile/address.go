@@ -20,7 +20,7 @@ func (c *compiler) assignAddresses(gateways []*gateway) {
 		c.clusterAddresses(gateways)
 		return
 	}
-	pool := addressPool{prefix: c.opt.GatewayAddresses.Masked(), owner: make(map[netip.Addr]object.Ref)}
+	pool := addressPool{prefix: c.opt.GatewayAddresses.Masked(), owner: make(map[netip.Addr]object.Ref), shared: c.sharedAddresses()}
 	for _, g := range gateways {
 		if wishes := g.obj.Spec.Addresses; len(wishes) > 0 {
 			c.fulfil(g, wishes, &pool)
@@ -34,7 +34,7 @@ func (c *compiler) assignAddresses(gateways []*gateway) {
 func (c *compiler) assignAny(g *gateway, pool *addressPool) {
 	if !pool.prefix.IsValid() {
 		g.binds = []string{""}
-		for _, a := range c.opt.PublishAddresses {
+		for _, a := range pool.shared {
 			g.publish(a)
 		}
 		return
@@ -59,7 +59,7 @@ func (c *compiler) fulfil(g *gateway, wishes []gatewayv1.GatewaySpecAddress, poo
 		case pool.prefix.IsValid():
 			c.fulfilOwn(g, field, typ, wish.Value, pool)
 		default:
-			c.fulfilShared(g, field, typ, wish.Value)
+			c.fulfilShared(g, field, typ, wish.Value, pool)
 		}
 	}
 }
@@ -100,8 +100,8 @@ func (c *compiler) fulfilOwn(g *gateway, field string, typ gatewayv1.AddressType
 }
 
 // fulfilShared handles one wish where all Gateways share the addresses that are published.
-func (c *compiler) fulfilShared(g *gateway, field string, typ gatewayv1.AddressType, value string) {
-	have := slices.DeleteFunc(slices.Clone(c.opt.PublishAddresses), func(a string) bool { return typeOfAddress(a) != typ })
+func (c *compiler) fulfilShared(g *gateway, field string, typ gatewayv1.AddressType, value string, pool *addressPool) {
+	have := slices.DeleteFunc(slices.Clone(pool.shared), func(a string) bool { return typeOfAddress(a) != typ })
 	i := slices.IndexFunc(have, func(a string) bool { return value == "" || sameAddress(a, value) })
 	switch {
 	case i >= 0:
@@ -140,6 +140,7 @@ func sameAddress(a, b string) bool {
 // addressPool hands out the addresses of a range, the lowest first.
 type addressPool struct {
 	prefix netip.Prefix // invalid: there is no range, Gateways share
+	shared []string     // what they share then
 	owner  map[netip.Addr]object.Ref
 	next   netip.Addr // nothing below is free
 }

@@ -48,6 +48,15 @@ type Options struct {
 	Namespace string
 	// PublishAddresses are what the status of Gateways (that share an address) and Ingresses shows; IPs or host names.
 	PublishAddresses []string
+	// PublishService is the Service that leads to the ports of Ingresses. Its addresses are shown if there are no PublishAddresses.
+	PublishService object.Key
+	// PublishNodes shows the addresses of nodes for Services of type NodePort that have no PublishAddresses.
+	PublishNodes bool
+	// HostService is a Service that selects Fairlead's pods, if these take ports of their nodes: the addresses of the nodes that they are on are shown, if nothing
+	// else is.
+	HostService object.Key
+	// HostPorts are the ports of nodes that lead to the ports of listeners, by these, such as 80 to 80. Of others it is the port that is bound.
+	HostPorts map[uint16]uint16
 	// Cluster gives every Gateway an address of its own by means of a Service; see Result.Infrastructure. GatewayAddresses are of no importance then, and
 	// PortMap is about Ingresses only. Nil: Gateways are bound in this process, or on the network of the nodes, as their listeners say.
 	Cluster *ClusterOptions

@@ -40,7 +40,7 @@ var taken = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 //
 // and for a cluster, where infrastructure.txt is what should exist for the Gateways to be reached,
 //
-//	# options: cluster service-type=ClusterIP publish-service=fairlead/fairlead binds=20000-20001 label=team=edge
+//	# options: cluster service-type=ClusterIP publish-service=fairlead/fairlead publish-nodes binds=20000-20001 label=team=edge
 func TestGolden(t *testing.T) {
 	for _, dir := range goldenDirs(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -121,12 +121,12 @@ func load(tb testing.TB, text string) *object.Snapshot {
 		tb.Errorf("%v", issue)
 	}
 	in.Taken = taken
-	loadServiceStatus(tb, in, text)
+	loadClusterFacts(tb, in, text)
 	return in
 }
 
-// loadServiceStatus adds what only a cluster says, and no folder: which addresses its Services have.
-func loadServiceStatus(tb testing.TB, in *object.Snapshot, text string) {
+// loadClusterFacts adds what only a cluster says, and no folder: which addresses its Services have, and its nodes.
+func loadClusterFacts(tb testing.TB, in *object.Snapshot, text string) {
 	tb.Helper()
 	for doc := range strings.SplitSeq(text, "\n---\n") {
 		if !strings.Contains(doc, "\nstatus:") {
@@ -138,6 +138,13 @@ func loadServiceStatus(tb testing.TB, in *object.Snapshot, text string) {
 		}
 		if have := in.Services[object.KeyOf(&s)]; have != nil && s.Kind == "Service" {
 			have.Status = s.Status
+		}
+		if s.Kind == "Node" {
+			var n corev1.Node
+			if err := yaml.Unmarshal([]byte(doc), &n); err != nil {
+				tb.Fatal(err)
+			}
+			set(&in.Nodes, n.Name, &n)
 		}
 	}
 }
@@ -162,13 +169,7 @@ func parseOptions(tb testing.TB, yaml string) (opt Options) {
 func setOption(opt *Options, name, value string) (err error) {
 	switch name {
 	case "port-map":
-		for pair := range strings.SplitSeq(value, ",") {
-			var from, to uint16
-			if _, err := fmt.Sscanf(pair, "%d:%d", &from, &to); err != nil {
-				return err
-			}
-			set(&opt.PortMap, from, to)
-		}
+		opt.PortMap, err = portPairs(value)
 	case "gateway-addresses":
 		opt.GatewayAddresses, err = netip.ParsePrefix(value)
 	case "redirect-https":
@@ -177,6 +178,14 @@ func setOption(opt *Options, name, value string) (err error) {
 		opt.AllowExternalName = true
 	case "publish":
 		opt.PublishAddresses = strings.Split(value, ",")
+	case "publish-service":
+		opt.PublishService = keyFrom(value)
+	case "publish-nodes":
+		opt.PublishNodes = true
+	case "host-service":
+		opt.HostService = keyFrom(value)
+	case "host-ports":
+		opt.HostPorts, err = portPairs(value)
 	case "issuer": // issuer=NAME, issuer=NAME+dns+multi
 		name, what, _ := strings.Cut(value, "+")
 		if opt.ACME == nil {
@@ -193,6 +202,23 @@ func setOption(opt *Options, name, value string) (err error) {
 	return err
 }
 
+func keyFrom(s string) (k object.Key) {
+	k.Namespace, k.Name, _ = strings.Cut(s, "/")
+	return k
+}
+
+func portPairs(s string) (map[uint16]uint16, error) {
+	out := map[uint16]uint16{}
+	for pair := range strings.SplitSeq(s, ",") {
+		var from, to uint16
+		if _, err := fmt.Sscanf(pair, "%d:%d", &from, &to); err != nil {
+			return nil, err
+		}
+		out[from] = to
+	}
+	return out, nil
+}
+
 func setClusterOption(opt *ClusterOptions, name, value string) (err error) {
 	if opt == nil {
 		return fmt.Errorf("is unknown, or should come after cluster")
@@ -200,8 +226,6 @@ func setClusterOption(opt *ClusterOptions, name, value string) (err error) {
 	switch name {
 	case "service-type":
 		opt.ServiceType = corev1.ServiceType(value)
-	case "publish-service":
-		opt.PublishService.Namespace, opt.PublishService.Name, _ = strings.Cut(value, "/")
 	case "binds":
 		_, err = fmt.Sscanf(value, "%d-%d", &opt.BindFrom, &opt.BindTo)
 	case "label":

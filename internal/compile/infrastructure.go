@@ -32,8 +32,6 @@ type ClusterOptions struct {
 	ServiceType corev1.ServiceType
 	// ExternalTrafficPolicy is that of these Services; empty means Cluster. With Local the pods see the addresses of clients.
 	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy
-	// PublishService is the Service that leads to the ports of Ingresses. The status of Ingresses shows its addresses, unless Options.PublishAddresses is set.
-	PublishService object.Key
 	// BindFrom and BindTo are the first and the last port that the listeners of Gateways are bound to in the pods. Zero means 20000 and 29999. A port outside
 	// of them that a Service has is not taken for one that Fairlead gave.
 	BindFrom, BindTo uint16
@@ -280,7 +278,7 @@ func (c *compiler) clusterAddresses(gateways []*gateway) {
 	c.findServices(gateways)
 	for _, g := range gateways {
 		if c.opt.Cluster.ServiceType == corev1.ServiceTypeNodePort {
-			c.nodeAddresses(g)
+			c.nodePortGateway(g)
 		} else {
 			c.askFor(g)
 			c.publishAddresses(g)
@@ -289,15 +287,25 @@ func (c *compiler) clusterAddresses(gateways []*gateway) {
 	}
 }
 
-// nodeAddresses gives a Gateway whose Service has no address of its own those that are published.
-func (c *compiler) nodeAddresses(g *gateway) {
-	var pool addressPool
+// nodePortGateway gives a Gateway whose Service has no address of its own those that are published, or those of nodes.
+func (c *compiler) nodePortGateway(g *gateway) {
+	pool := addressPool{shared: c.opt.PublishAddresses}
+	if nodes := len(pool.shared) == 0 && c.opt.PublishNodes; nodes && g.service == nil {
+		g.addressed = g.addressed.or(verdict{string(gatewayv1.GatewayReasonAddressNotAssigned), fmt.Sprintf("Service %s does not exist yet", g.record)})
+		return
+	} else if nodes {
+		pool.shared = c.addresses(g.service, corev1.ServiceTypeNodePort)
+	}
 	if wishes := g.obj.Spec.Addresses; len(wishes) > 0 {
 		c.fulfil(g, wishes, &pool)
 		return
 	}
 	c.assignAny(g, &pool)
-	if len(g.published) == 0 {
+	switch {
+	case len(g.published) > 0:
+	case c.opt.PublishNodes:
+		c.unaddressed(g, "spec", gatewayv1.GatewayReasonAddressNotAssigned, "no node has an address at which Service %s can be reached", g.record)
+	default:
 		c.unaddressed(g, "spec", gatewayv1.GatewayReasonAddressNotAssigned,
 			"Services of type NodePort have no address of their own, and the configuration does not say which addresses to publish")
 	}
@@ -326,7 +334,7 @@ func (c *compiler) askFor(g *gateway) {
 func (c *compiler) publishAddresses(g *gateway) {
 	var have []string
 	if g.service != nil {
-		have = serviceAddresses(g.service, c.opt.Cluster.ServiceType)
+		have = c.addresses(g.service, c.opt.Cluster.ServiceType)
 	}
 	for _, a := range have {
 		g.publish(a)
@@ -361,22 +369,13 @@ func (c *compiler) checkAsked(g *gateway, have []string) {
 	}
 }
 
-// ingressAddresses are what the status of Ingresses shows.
-func (c *compiler) ingressAddresses() []string {
-	if len(c.opt.PublishAddresses) > 0 || c.opt.Cluster == nil {
-		return c.opt.PublishAddresses
-	}
-	s := c.in.Services[c.opt.Cluster.PublishService]
-	if s == nil {
-		return nil
-	}
-	return serviceAddresses(s, s.Spec.Type)
-}
-
-// clientPort is the port that clients connect to: in a cluster that of the Service, which leads to the one that is bound.
+// clientPort is the port that clients connect to: in a cluster that of the Service, or of the node, which leads to the one that is bound.
 func (o Options) clientPort(port, bound uint16) uint16 {
 	if o.Cluster != nil {
 		return port
+	}
+	if host, ok := o.HostPorts[port]; ok {
+		return host
 	}
 	return bound
 }

@@ -434,9 +434,9 @@ func TestIngressAddresses(t *testing.T) {
 		key := object.Key{Namespace: "fairlead", Name: "fairlead"}
 		c := &compiler{
 			in:  &object.Snapshot{Services: map[object.Key]*corev1.Service{key: test.service}},
-			opt: Options{PublishAddresses: test.publish, Cluster: &ClusterOptions{PublishService: key}},
+			opt: Options{PublishAddresses: test.publish, PublishService: key},
 		}
-		if got := strings.Join(c.ingressAddresses(), " "); got != test.want {
+		if got := strings.Join(c.sharedAddresses(), " "); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}

@@ -374,7 +374,7 @@ func (c *compiler) ingressStatus(served bool) (s networkingv1.IngressStatus) {
 	if !served {
 		return s
 	}
-	for _, a := range c.ingressAddresses() {
+	for _, a := range c.sharedAddresses() {
 		s.LoadBalancer.Ingress = append(s.LoadBalancer.Ingress, ingressAt(a))
 	}
 	return s

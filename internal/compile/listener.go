@@ -180,7 +180,7 @@ func (c *compiler) checkPort(l *listener) {
 		if c.opt.Cluster == nil {
 			l.port = c.opt.bindPort(l.port)
 		}
-		l.clientPort = l.port
+		l.clientPort = c.opt.clientPort(uint16(p), l.port)
 	}
 }
 

@@ -62,6 +62,7 @@ type Snapshot struct {
 	Services       map[Key]*corev1.Service
 	Secrets        map[Key]*corev1.Secret
 	ConfigMaps     map[Key]*corev1.ConfigMap
+	Nodes          map[string]*corev1.Node // only those of a cluster whose addresses are shown in statuses
 	IngressClasses map[string]*networkingv1.IngressClass
 	Ingresses      map[Key]*networkingv1.Ingress
 
@@ -119,7 +120,7 @@ func Alphabetical(a, b Key) int {
 // EndpointSlices at most and a table compiled from one is the table of the other. A rolling deploy changes nothing else.
 func (s *Snapshot) SameRoutes(t *Snapshot) bool { //nolint:gocyclo // one comparison for each kind
 	return s != nil && t != nil &&
-		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
+		sameObjects(s.Namespaces, t.Namespaces) && sameObjects(s.Nodes, t.Nodes) && sameObjects(s.Services, t.Services) && sameObjects(s.Secrets, t.Secrets) &&
 		sameObjects(s.ConfigMaps, t.ConfigMaps) && sameObjects(s.IngressClasses, t.IngressClasses) && sameObjects(s.Ingresses, t.Ingresses) &&
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
 		sameObjects(s.GRPCRoutes, t.GRPCRoutes) && sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&

@@ -82,6 +82,8 @@ func pathOf(o metav1.Object) (path, kind string) {
 	switch o.(type) {
 	case *corev1.Namespace:
 		return "/api/v1/namespaces", "Namespace"
+	case *corev1.Node:
+		return "/api/v1/nodes", "Node"
 	case *corev1.Service:
 		return "/api/v1/services", "Service"
 	case *corev1.Secret:
@@ -126,11 +128,11 @@ func pathOf(o metav1.Object) (path, kind string) {
 	panic(fmt.Sprintf("no path for %T", o))
 }
 
-// watchedKinds is how many kinds are watched where all of them exist.
-var watchedKinds = len(kindOf)
+// watchedKinds is how many kinds are watched where all of them exist: all but nodes, unless somebody asks for these.
+var watchedKinds = len(kindOf) - 1
 
 var kindOf = map[string]string{
-	"namespaces": "Namespace", "services": "Service", "secrets": "Secret", "endpointslices": "EndpointSlice", "ingressclasses": "IngressClass",
+	"namespaces": "Namespace", "nodes": "Node", "services": "Service", "secrets": "Secret", "endpointslices": "EndpointSlice", "ingressclasses": "IngressClass",
 	"ingresses": "Ingress", "gatewayclasses": "GatewayClass", "gateways": "Gateway", "httproutes": "HTTPRoute", "grpcroutes": "GRPCRoute",
 	"tlsroutes": "TLSRoute", "tcproutes": "TCPRoute", "udproutes": "UDPRoute",
 	"listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
@@ -726,6 +728,7 @@ func text(s *object.Snapshot) []string {
 		}
 	}
 	out = append(out, lines("namespaces", false, s.Namespaces)...)
+	out = append(out, lines("nodes", false, s.Nodes)...)
 	out = append(out, lines("services", true, s.Services)...)
 	out = append(out, lines("secrets", false, s.Secrets)...)
 	out = append(out, lines("ingressclasses", false, s.IngressClasses)...)

@@ -82,6 +82,9 @@ func (c client) selecting(fields string) client {
 // allKinds makes the kinds that the options ask for.
 func (c *Cluster) allKinds() []*kind {
 	kinds := c.coreKinds()
+	if c.opt.Nodes {
+		kinds = append(kinds, c.nodeKind())
+	}
 	if !c.opt.NoIngress {
 		kinds = append(kinds, c.ingressKinds()...)
 	}
@@ -105,12 +108,30 @@ func orEverywhere(namespaces []string) []string {
 	return namespaces
 }
 
-// servicesIn are the namespaces whose Services are read: those that are served, and Fairlead's own, where the Services of Gateways are. "" means all.
-func (o Options) servicesIn() []string {
+// withOwn are the namespaces that are served, and Fairlead's own, where the Services of Gateways are. "" means all.
+func (o Options) withOwn() []string {
 	if len(o.Namespaces) == 0 || o.OwnNamespace == "" {
 		return orEverywhere(o.Namespaces)
 	}
 	return sorted(append(slices.Clip(o.Namespaces), o.OwnNamespace))
+}
+
+// slicesIn are the namespaces whose EndpointSlices are read. Where addresses of nodes are shown, those of Fairlead's own pods tell which nodes they are on.
+func (o Options) slicesIn() []string {
+	if o.Nodes {
+		return o.withOwn()
+	}
+	return orEverywhere(o.Namespaces)
+}
+
+// nodeKind watches nodes, of which only addresses are of interest.
+func (c *Cluster) nodeKind() *kind {
+	return &kind{
+		name: "nodes", namespaces: everywhere, table: true,
+		shelf:   global(true, func(s *object.Snapshot) *map[string]*corev1.Node { return &s.Nodes }),
+		open:    func(string, string) client { return typed(&corev1.Node{}, c.api.kube.CoreV1().Nodes()) },
+		without: "statuses do not show the addresses of nodes",
+	}
 }
 
 func (c *Cluster) coreKinds() []*kind {
@@ -124,12 +145,12 @@ func (c *Cluster) coreKinds() []*kind {
 			without: "listeners that select namespaces by labels of their own admit no routes",
 		},
 		{
-			name: "services", namespaces: c.opt.servicesIn(), table: true,
+			name: "services", namespaces: c.opt.withOwn(), table: true,
 			shelf: c.services,
 			open:  func(ns, _ string) client { return typed(&corev1.Service{}, kube.CoreV1().Services(ns)) },
 		},
 		{
-			name: "endpointslices", role: endpoints,
+			name: "endpointslices", role: endpoints, namespaces: c.opt.slicesIn(),
 			shelf: &sliceShelf{},
 			open: func(ns, _ string) client {
 				return typed(&discoveryv1.EndpointSlice{}, kube.DiscoveryV1().EndpointSlices(ns))

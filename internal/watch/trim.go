@@ -33,6 +33,8 @@ func trim(obj any) (any, error) {
 	case *corev1.Namespace:
 		o.Annotations, o.Spec, o.Status = nil, corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 		dropOwners(o)
+	case *corev1.Node:
+		trimNode(o)
 	case *corev1.Service:
 		o.Status.Conditions = nil
 	case *corev1.Secret:
@@ -66,6 +68,23 @@ func trimMeta(o metav1.Object) {
 func dropOwners(o metav1.Object) {
 	o.SetOwnerReferences(nil)
 	o.SetFinalizers(nil)
+}
+
+// trimNode keeps the addresses of a node, whether it is ready, and whether it is excluded from being led to. A node changes every few minutes otherwise, and is large.
+func trimNode(n *corev1.Node) {
+	_, excluded := n.Labels[corev1.LabelNodeExcludeBalancers]
+	n.Annotations, n.Labels, n.Spec = nil, nil, corev1.NodeSpec{}
+	if excluded {
+		n.Labels = map[string]string{corev1.LabelNodeExcludeBalancers: ""}
+	}
+	dropOwners(n)
+	status := corev1.NodeStatus{Addresses: n.Status.Addresses}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	n.Status = status
 }
 
 // trimSecret keeps a certificate, its key, the authorities in a Secret, and who issued it to Fairlead. Whatever else is secret stays secret.

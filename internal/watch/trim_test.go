@@ -51,6 +51,20 @@ func TestTrim(t *testing.T) {
 			&corev1.Namespace{ObjectMeta: without(func(m *metav1.ObjectMeta) { m.Annotations = nil })},
 		},
 		{
+			"Node", &corev1.Node{ObjectMeta: full(), Spec: corev1.NodeSpec{PodCIDR: "10.1.0.0/24"}, Status: corev1.NodeStatus{
+				Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeDiskPressure}, {Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now()}},
+				Images:     []corev1.ContainerImage{{Names: []string{"a"}}},
+			}},
+			&corev1.Node{ObjectMeta: without(bare), Status: corev1.NodeStatus{
+				Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			}},
+		},
+		{
+			"Node that is excluded", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{corev1.LabelNodeExcludeBalancers: "yes", "a": "b"}}},
+			&corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{corev1.LabelNodeExcludeBalancers: ""}}},
+		},
+		{
 			"Service", &corev1.Service{ObjectMeta: full(), Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1"}, Status: corev1.ServiceStatus{Conditions: []metav1.Condition{{}}, LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "1.2.3.4"}}}}},
 			&corev1.Service{ObjectMeta: common(), Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1"}, Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "1.2.3.4"}}}}},
 		},
@@ -126,7 +140,7 @@ func TestTrim(t *testing.T) {
 // Every field that an API server may leave out can be missing.
 func TestTrimEmpty(t *testing.T) {
 	for _, o := range []runtime.Object{
-		&corev1.Namespace{}, &corev1.Service{}, &corev1.Secret{}, &corev1.ConfigMap{}, &discoveryv1.EndpointSlice{}, &networkingv1.IngressClass{},
+		&corev1.Namespace{}, &corev1.Node{}, &corev1.Service{}, &corev1.Secret{}, &corev1.ConfigMap{}, &discoveryv1.EndpointSlice{}, &networkingv1.IngressClass{},
 		&networkingv1.Ingress{}, &gatewayv1.GatewayClass{}, &gatewayv1.Gateway{}, &gatewayv1.HTTPRoute{}, &gatewayv1.ReferenceGrant{},
 		&gatewayv1.TLSRoute{}, &gatewayv1.TCPRoute{}, &gatewayv1.UDPRoute{}, &gatewayx.XBackend{},
 	} {

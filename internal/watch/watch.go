@@ -32,10 +32,12 @@ type Options struct {
 	Config *rest.Config
 	// Namespaces are the namespaces to read; none means all of them. Kinds that live in no namespace are read in any case, as far as that is permitted.
 	Namespaces []string
-	// OwnNamespace is where Fairlead is. Services are read there even if it is none of Namespaces; nothing else is.
+	// OwnNamespace is where Fairlead is. Services are read there even if it is none of Namespaces; of the rest see Nodes.
 	OwnNamespace string
 	// SecretNamespaces are the namespaces to read Secrets in; none means those of Namespaces.
 	SecretNamespaces []string
+	// Nodes has nodes read, and EndpointSlices in OwnNamespace.
+	Nodes bool
 	// NoIngress leaves out Ingress and IngressClass; NoGatewayAPI leaves out the kinds of the Gateway API. What is left out needs no permission.
 	NoIngress, NoGatewayAPI bool
 

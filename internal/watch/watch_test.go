@@ -841,6 +841,38 @@ func TestNamespaces(t *testing.T) {
 	})
 }
 
+// Nodes are read only if somebody asks for them, and then with the EndpointSlices of Fairlead's own pods. What a node says of itself every few minutes is no news.
+func TestNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFake(t)
+		node := &corev1.Node{ObjectMeta: meta("", "a"), Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}}}
+		a.put(node, endpointSlice("own", "x", "admin", "10.0.0.3"), endpointSlice("other", "x", "web", "10.0.0.3"))
+		without := start(t, a, func(o *Options) { o.Namespaces, o.OwnNamespace = []string{"shop"}, "own" })
+		defer without.Close()
+		if s := without.Read(); len(s.Nodes) != 0 || len(s.EndpointSlices) != 0 {
+			t.Errorf("without being asked: %v", text(s))
+		}
+		c := start(t, a, func(o *Options) { o.Namespaces, o.OwnNamespace, o.Nodes = []string{"shop"}, "own", true })
+		defer c.Close()
+		before := c.Read()
+		if diff := cmp.Diff([]string{"endpointslices own/x of admin 10.0.0.3", "nodes /a"}, text(before)); diff != "" {
+			t.Fatal(diff)
+		}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure, LastHeartbeatTime: metav1.Now()}}
+		a.put(node)
+		advance(time.Second)
+		if !before.SameRoutes(c.Read()) {
+			t.Error("a heartbeat of a node is no news")
+		}
+		node.Status.Addresses[0].Address = "10.0.0.2"
+		a.put(node)
+		advance(time.Second)
+		if got := c.Read().Nodes["a"].Status.Addresses[0].Address; got != "10.0.0.2" {
+			t.Errorf("got the address %s", got)
+		}
+	})
+}
+
 func TestOptions(t *testing.T) {
 	if _, err := Open(Options{}); err == nil || err.Error() != "watch the cluster: there is no configuration to reach it" {
 		t.Errorf("without a config: %v", err)

@@ -93,6 +93,15 @@ volumes:
 {{- with include "fairlead.publishService" . }}
 - --publish-service={{ . }}
 {{- end }}
+{{- if include "fairlead.publishesNodes" . }}
+- --publish-nodes
+{{- with include "fairlead.hostService" . }}
+- --host-service={{ . }}
+{{- end }}
+{{- end }}
+{{- with include "fairlead.hostPorts" . }}
+- --host-ports={{ . }}
+{{- end }}
 {{- with .Values.watchNamespaces }}
 - --watch-namespaces={{ join "," . }}
 {{- end }}

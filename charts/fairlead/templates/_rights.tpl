@@ -65,6 +65,11 @@
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [list, watch]
+{{- if include "fairlead.publishesNodes" . }}
+- apiGroups: [""]
+  resources: [nodes] # their addresses
+  verbs: [list, watch]
+{{- end }}
 - apiGroups: [networking.k8s.io]
   resources: [ingressclasses]
   verbs: [list, watch]
@@ -92,6 +97,11 @@
 {{- end }}
 {{- if and .Values.watchNamespaces (not (has .Release.Namespace .Values.watchNamespaces)) }}
 {{ include "fairlead.rules.services" . }}
+{{- if include "fairlead.publishesNodes" . }}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices] # which nodes Fairlead's pods are on
+  verbs: [list, watch]
+{{- end }}
 {{- end }}
 {{- end -}}
 

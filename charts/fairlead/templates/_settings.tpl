@@ -98,6 +98,40 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* A Service of Fairlead's pods, as namespace/name, if these take ports of their nodes and nothing else leads to them. */}}
+{{- define "fairlead.hostService" -}}
+{{- if and (include "fairlead.usesHostPorts" .) (not .Values.config.publishAddresses) (not (include "fairlead.publishService" .)) -}}
+{{- printf "%s/%s-admin" .Release.Namespace (include "fairlead.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether there are Services of type NodePort whose addresses nobody says. */}}
+{{- define "fairlead.usesNodePorts" -}}
+{{- if not .Values.config.publishAddresses -}}
+{{- if or (and .Values.service.enabled (eq .Values.service.type "NodePort")) (and (include "fairlead.provisions" .) (eq (include "fairlead.gatewayServiceType" .) "NodePort")) -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether nodes are read, for their addresses. */}}
+{{- define "fairlead.publishesNodes" -}}
+{{- if eq (toString .Values.publishNodes) "auto" -}}
+{{- if and .Values.rbac.clusterScope (or (include "fairlead.hostService" .) (include "fairlead.usesNodePorts" .)) -}}true{{- end -}}
+{{- else if .Values.publishNodes -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* From the ports of listeners to those of nodes. */}}
+{{- define "fairlead.hostPorts" -}}
+{{- if not .Values.hostNetwork -}}
+{{- $ingress := .Values.config.ingress | default dict -}}
+{{- $pairs := list -}}
+{{- with .Values.ports.http.hostPort -}}{{- $pairs = append $pairs (printf "%d:%d" ($ingress.httpPort | default 80 | int) (. | int)) -}}{{- end -}}
+{{- with .Values.ports.https.hostPort -}}{{- $pairs = append $pairs (printf "%d:%d" ($ingress.httpsPort | default 443 | int) (. | int)) -}}{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}
+{{- end -}}
+
 {{/* 90 % of the memory limit in bytes; nothing without a limit. */}}
 {{- define "fairlead.memoryLimit" -}}
 {{- $limits := (.Values.resources | default dict).limits | default dict -}}
