@@ -219,7 +219,10 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 	}
 	certOptions := cert.Options{Log: log}
 	if issuer != nil {
-		s.stapler = issue.NewStapler(func() { s.certs.Refresh() })
+		outside := func(ctx context.Context, network, address string) (net.Conn, error) {
+			return s.backends.DialOutside(ctx, network, address)
+		}
+		s.stapler = issue.NewStapler(outside, func() { s.certs.Refresh() })
 		certOptions.Staple = s.stapler.Staple
 	}
 	s.certs = cert.New(certOptions)

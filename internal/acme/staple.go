@@ -1,29 +1,17 @@
 package acme
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
-	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/crypto/ocsp"
-
 	"github.com/fairlead-io/fairlead/internal/route"
-)
-
-// How OCSP responders are asked.
-const (
-	stapleEvery  = 10 * time.Minute
-	stapleWithin = 15 * time.Second
-	stapleBytes  = 64 << 10
 )
 
 // Stapler gets OCSP responses for the certificates that were issued here, and keeps them fresh. It asks nobody about other certificates: who may write a Secret
@@ -33,45 +21,68 @@ type Stapler struct {
 	roots   *x509.CertPool // nil: those of the system
 	now     func() time.Time
 	changed func() // is called after there is a response that was not there before
-	chains  atomic.Pointer[map[[sha256.Size]byte][]*x509.Certificate]
+	chains  atomic.Pointer[chains]
 	wake    chan struct{}
+	asks    chan struct{}  // holds one for each question that is under way
+	asking  sync.WaitGroup // those who ask
 
 	mu      sync.Mutex
-	staples map[[sha256.Size]byte]*staple // by hash of the leaf
+	staples map[leafHash]staple
+	asked   map[string]bool // responders that somebody is asking
 }
 
-// staple is a response, and when to ask for the next.
+type (
+	leafHash [sha256.Size]byte
+	// chains are the certificates that are served, each with those that it was issued with.
+	chains map[leafHash][]*x509.Certificate
+)
+
+// DialFunc makes a connection, as net.Dialer.DialContext does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// staple is a response, and when to ask for the next. The zero value is none, to be asked for now.
 type staple struct {
 	raw   []byte
 	until time.Time // when it is no longer good
 	next  time.Time
 }
 
-// NewStapler returns a Stapler that asks nobody before Run. changed is called when a response is new; nil: nobody is told.
-func NewStapler(changed func()) *Stapler {
+// NewStapler returns a Stapler that asks nobody before Run. dial decides which addresses a responder may have: certificates name it. It also connects to the proxy
+// that the environment names, if one is. changed is called when responses are new, by one goroutine or another; nil: nobody is told.
+func NewStapler(dial DialFunc, changed func()) *Stapler {
 	if changed == nil {
 		changed = func() {}
 	}
 	s := &Stapler{
-		client: &http.Client{Timeout: stapleWithin, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		now:    time.Now, changed: changed, wake: make(chan struct{}, 1), staples: map[[sha256.Size]byte]*staple{},
+		client: &http.Client{
+			Timeout: responderWithin, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{
+				Proxy: http.ProxyFromEnvironment, DialContext: dial, MaxIdleConnsPerHost: asksOfResponder, IdleConnTimeout: responderWithin, MaxResponseHeaderBytes: stapleBytes,
+			},
+		},
+		now: time.Now, changed: changed, wake: make(chan struct{}, 1), asks: make(chan struct{}, asksAtOnce), staples: map[leafHash]staple{}, asked: map[string]bool{},
 	}
-	s.chains.Store(&map[[sha256.Size]byte][]*x509.Certificate{})
+	s.chains.Store(&chains{})
 	return s
 }
 
 // Offer says which certificates are served from now on: those of orders.
 func (s *Stapler) Offer(orders []route.CertificateOrder) {
-	chains := map[[sha256.Size]byte][]*x509.Certificate{}
+	offered := chains{}
 	for _, o := range orders {
 		if chain := parseChain(o.Chain); len(chain) > 1 && len(chain[0].OCSPServer) > 0 && s.vouchedFor(chain) {
-			chains[sha256.Sum256(chain[0].Raw)] = chain
+			offered[sha256.Sum256(chain[0].Raw)] = chain
 		}
 	}
-	s.chains.Store(&chains)
+	s.chains.Store(&offered)
+	s.poke()
+}
+
+// poke has Run look what is due.
+func (s *Stapler) poke() {
 	select {
 	case s.wake <- struct{}{}:
-	default: // Run is going to look
+	default: // it is going to
 	}
 }
 
@@ -104,7 +115,7 @@ func parseChain(text []byte) (chain []*x509.Certificate) {
 func (s *Stapler) Staple(leaf []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.staples[sha256.Sum256(leaf)]; st != nil && s.now().Before(st.until) {
+	if st := s.staples[sha256.Sum256(leaf)]; s.now().Before(st.until) {
 		return st.raw
 	}
 	return nil
@@ -112,7 +123,9 @@ func (s *Stapler) Staple(leaf []byte) []byte {
 
 // Run keeps the responses fresh until ctx ends.
 func (s *Stapler) Run(ctx context.Context) {
-	ticker := time.NewTicker(stapleEvery)
+	defer s.client.CloseIdleConnections()
+	defer s.asking.Wait()
+	ticker := time.NewTicker(responderEvery)
 	defer ticker.Stop()
 	for {
 		s.refresh(ctx)
@@ -123,79 +136,4 @@ func (s *Stapler) Run(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
-}
-
-// refresh asks for what is due, and forgets what is not served any more.
-func (s *Stapler) refresh(ctx context.Context) {
-	chains := *s.chains.Load()
-	fresh := false
-	for hash, chain := range chains {
-		s.mu.Lock()
-		st := s.staples[hash]
-		s.mu.Unlock()
-		if st != nil && s.now().Before(st.next) {
-			continue
-		}
-		next := s.ask(ctx, chain, st)
-		s.mu.Lock()
-		s.staples[hash] = next
-		s.mu.Unlock()
-		fresh = fresh || st == nil && next.raw != nil || st != nil && !bytes.Equal(st.raw, next.raw)
-	}
-	s.mu.Lock()
-	for hash := range s.staples {
-		if chains[hash] == nil {
-			delete(s.staples, hash)
-		}
-	}
-	s.mu.Unlock()
-	if fresh {
-		s.changed()
-	}
-}
-
-// ask asks a responder. After a failure the old response stays for as long as it is good.
-func (s *Stapler) ask(ctx context.Context, chain []*x509.Certificate, old *staple) *staple {
-	r, raw, err := s.fetch(ctx, chain)
-	now := s.now()
-	if err != nil || r.Status != ocsp.Good {
-		out := &staple{next: now.Add(stapleEvery)}
-		if old != nil && err != nil && now.Before(old.until) {
-			out.raw, out.until = old.raw, old.until
-		}
-		return out
-	}
-	return &staple{raw: raw, until: r.NextUpdate.Add(-2 * stapleEvery), next: r.ThisUpdate.Add(r.NextUpdate.Sub(r.ThisUpdate) / 2)}
-}
-
-var errOCSP = errors.New("the OCSP response cannot be used")
-
-func (s *Stapler) fetch(ctx context.Context, chain []*x509.Certificate) (*ocsp.Response, []byte, error) {
-	question, err := ocsp.CreateRequest(chain[0], chain[1], nil)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make an OCSP request: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, chain[0].OCSPServer[0], bytes.NewReader(question))
-	if err != nil {
-		return nil, nil, fmt.Errorf("make an OCSP request: %w", err)
-	}
-	req.Header.Set("Content-Type", "application/ocsp-request")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, nil, fmt.Errorf("ask an OCSP responder: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, stapleBytes)) //nolint:forbidigo // with a limit
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("ask an OCSP responder: %s: %w", resp.Status, errors.Join(err, errOCSP))
-	}
-	r, err := ocsp.ParseResponseForCert(raw, chain[0], chain[1])
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errOCSP, err)
-	}
-	now := s.now()
-	if r.ThisUpdate.After(now.Add(time.Hour)) || r.NextUpdate.IsZero() || !r.NextUpdate.After(now) || r.NextUpdate.After(chain[0].NotAfter) {
-		return nil, nil, fmt.Errorf("%w: it is for %s to %s", errOCSP, r.ThisUpdate, r.NextUpdate)
-	}
-	return r, raw, nil
 }

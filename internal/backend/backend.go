@@ -124,6 +124,7 @@ type Set struct {
 	names  *names // of DNS endpoints
 	// dialUDP makes a socket that sends to an endpoint and receives from it alone.
 	dialUDP func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
+	outside func(ctx context.Context, network, address string) (net.Conn, error) // DialOutside
 
 	mu     sync.Mutex // before Pool.mu, which is before endpoint.mu
 	pools  map[route.PoolKey]*Pool
@@ -138,7 +139,7 @@ func New(opt Options) *Set {
 	_, _ = rand.Read(s.random) // never fails
 	s.names = newNames(lookup(opt.Resolver), s.renew)
 	d := newDialer(opt)
-	s.dial, s.dialUDP = d.dial, d.dialUDP
+	s.dial, s.dialUDP, s.outside = d.dial, d.dialUDP, d.named.DialContext
 	return s
 }
 

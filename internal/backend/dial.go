@@ -61,6 +61,12 @@ func (d *dialer) dialOver(ctx context.Context, network string, ep route.Endpoint
 	return d.named.DialContext(ctx, network, net.JoinHostPort(host, port))
 }
 
+// DialOutside connects to a host and port that somebody else than the operator has named, and that is no endpoint. Addresses that no endpoint with a name may have
+// are refused, whatever the name resolves to: loopback, link-local, multicast, metadata services of clouds, and Fairlead itself.
+func (s *Set) DialOutside(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.outside(ctx, network, address)
+}
+
 // control returns a function that net.Dialer calls for each address before it connects to it, after all name resolution: what a name resolved to a moment ago
 // does not count.
 func (d *dialer) control(allowLoopback bool) func(context.Context, string, string, syscall.RawConn) error {

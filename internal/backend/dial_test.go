@@ -114,6 +114,22 @@ func TestOwnAddressesAreRefused(t *testing.T) {
 	}
 }
 
+func TestOutsideIsNotInside(t *testing.T) {
+	b := serve(t, route.HTTP, echo("a"))
+	s := New(Options{AllowLoopback: true, OwnAddresses: func() []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")} }})
+	defer s.Close()
+	_, port, _ := net.SplitHostPort(b.Address)
+	for address, want := range map[string]string{
+		b.Address: "loopback", "localhost:" + port: "loopback", "[::ffff:127.0.0.1]:" + port: "loopback", "169.254.169.254:80": "a cloud's metadata service",
+		"[fd00:ec2::254]:80": "a cloud's metadata service", "169.254.0.1:80": "link-local", "0.0.0.0:80": "unspecified", "224.0.0.1:80": "a multicast address",
+		"192.0.2.1:80": "an address of Fairlead itself",
+	} {
+		if c, err := s.DialOutside(t.Context(), "tcp", address); err == nil || !strings.HasSuffix(err.Error(), "is not allowed: it is "+want) {
+			t.Errorf("%s: got %v, %v; want that it is %s", address, c, err, want)
+		}
+	}
+}
+
 func TestAddressOfThisMachine(t *testing.T) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
