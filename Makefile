@@ -8,7 +8,7 @@
 # make graphs random graphs of Gateways, routes and grants against a slow reading of the specification (GRAPHS=N)
 #
 # make grpc  a client and a server of gRPC's own library, with the built program between them
-# make acme  certificates from a real ACME server, Pebble, with several replicas
+# make acme  certificates from a real ACME server, Pebble, with several replicas (ACME=short leaves out what takes minutes)
 #
 # make cluster       a real Kubernetes with two nodes, from Go modules (root, Linux)
 # make kubectl       kubectl in it (ARGS="get pods -A")
@@ -51,7 +51,7 @@ grpc:
 	cd conformance/grpc && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
 
 acme:
-	cd conformance/acme && $(GO) test -timeout 20m ./...
+	cd conformance/acme && $(GO) test -count=1 -parallel 6 -timeout 20m $(if $(filter short,$(ACME)),-short) ./...
 
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
