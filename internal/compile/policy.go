@@ -107,7 +107,7 @@ func (c *compiler) policyStatus(gateways []*gateway) {
 		for _, l := range g.listeners {
 			for _, o := range l.open {
 				for pool := range poolsOf(o.Listener) {
-					c.addAncestor(pool, g)
+					c.addAncestor(pool, l)
 				}
 			}
 		}
@@ -123,20 +123,24 @@ func (c *compiler) policyStatus(gateways []*gateway) {
 	}
 }
 
-// addAncestor notes that a Gateway leads to a pool, for all policies about it.
-func (c *compiler) addAncestor(pool *route.Pool, g *gateway) {
-	if pool.Key.Kind != "" {
-		return // policies are about Services
+// addAncestor notes that a listener's Gateway leads to a pool, for all policies about it that hold there. None does for datagrams.
+func (c *compiler) addAncestor(pool *route.Pool, l *listener) {
+	if pool.Key.Kind != "" || pool.Key.UDP {
+		return // policies are about Services, and what is sent to them in a stream
 	}
 	service := object.Key{Namespace: pool.Key.Namespace, Name: pool.Key.Service}
 	ports := []string{""}
 	if name := nameOfPort(c.in.Services[service], pool.Key.Port); name != "" {
 		ports = append(ports, name)
 	}
-	for _, kind := range []string{backendTLSKind, trafficKind} {
+	kinds := []string{backendTLSKind, trafficKind}
+	if l.mode == route.Passthrough {
+		kinds = kinds[1:] // what passes through is encrypted already, for whoever has its certificate
+	}
+	for _, kind := range kinds {
 		for _, port := range ports {
 			for _, p := range c.inForce[policyTarget{kind, service, port}] {
-				set(&p.ancestors, g.ref, true)
+				set(&p.ancestors, l.gateway.ref, true)
 			}
 		}
 	}
