@@ -3,11 +3,13 @@ package compile
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -15,12 +17,19 @@ import (
 // graph makes random snapshots of few objects with few names, so that they often have to do with one another.
 type graph struct {
 	*rand.Rand
-	in *object.Snapshot
+	in      *object.Snapshot
+	foreign []reference
+}
+
+// reference is one from an object to another in another namespace, for which there should be a grant.
+type reference struct {
+	from gatewayv1.ReferenceGrantFrom
+	to   referent
 }
 
 // What graphs are made of.
 var (
-	graphNamespaces = []string{"infra", "shop", "bank", "infra-shop"}
+	graphNamespaces = []string{"infra", "infra", "shop", "shop", "bank", "infra-shop"}
 	graphNames      = []string{"a", "b", "c"}
 	graphHostnames  = []gatewayv1.Hostname{"a.example.com", "b.example.com", "x.a.example.com", "*.example.com", "*.a.example.com", "B.test"}
 	graphHosts      = []string{"a.example.com", "b.example.com", "x.a.example.com", "y.x.a.example.com", "example.com", "b.test", "other.org"}
@@ -29,16 +38,26 @@ var (
 )
 
 func newGraph(seed uint64) *object.Snapshot {
-	g := graph{rand.New(rand.NewPCG(seed, 1)), &object.Snapshot{Taken: taken}}
+	g := graph{Rand: rand.New(rand.NewPCG(seed, 1)), in: &object.Snapshot{Taken: taken}}
 	g.namespaces()
 	g.classes()
-	g.some(1, 3, func() { g.gateway() })
-	g.some(0, 3, func() { g.listenerSet() })
-	g.some(0, 5, func() { g.grant() })
 	g.some(0, 6, func() { g.secret() })
 	g.some(2, 9, func() { g.service() })
-	g.some(1, 4, func() { g.httpRoute() })
+	g.some(1, 3, func() { g.gateway() })
+	g.some(0, 3, func() { g.listenerSet() })
+	g.some(0, 3, func() { g.xbackend() })
+	g.some(0, 3, func() { g.backendTLSPolicy() })
+	g.some(1, 3, func() { g.httpRoute() })
 	g.some(0, 2, func() { g.grpcRoute() })
+	g.some(0, 2, func() { g.tlsRoute() })
+	g.some(0, 2, func() { g.tcpRoute() })
+	g.some(0, 2, func() { g.udpRoute() })
+	g.some(0, 2, func() { g.grant() })
+	for _, r := range g.foreign {
+		if g.oneIn(2) {
+			g.grantFor(r)
+		}
+	}
 	return g.in
 }
 
@@ -94,7 +113,7 @@ func (g *graph) classes() {
 func (g *graph) gateway() {
 	o := &gatewayv1.Gateway{ObjectMeta: g.meta()}
 	o.Spec.GatewayClassName = pickOf(g, []gatewayv1.ObjectName{"ours", "ours", "ours", "ours", "foreign", "missing"})
-	o.Spec.Listeners = g.listeners()
+	o.Spec.Listeners = g.listeners("Gateway", o.Namespace)
 	if !g.oneIn(3) {
 		o.Spec.AllowedListeners = &gatewayv1.AllowedListeners{Namespaces: &gatewayv1.ListenerNamespaces{}}
 		o.Spec.AllowedListeners.Namespaces.From, o.Spec.AllowedListeners.Namespaces.Selector = g.from(gatewayv1.NamespacesFromNone)
@@ -104,7 +123,8 @@ func (g *graph) gateway() {
 
 // from chooses of which namespaces something may attach.
 func (g *graph) from(more ...gatewayv1.FromNamespaces) (*gatewayv1.FromNamespaces, *metav1.LabelSelector) {
-	from := pickOf(g, append(more, gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromSame, gatewayv1.NamespacesFromSelector))
+	from := pickOf(g, append(more,
+		gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromAll, gatewayv1.NamespacesFromSame, gatewayv1.NamespacesFromSelector))
 	if from != gatewayv1.NamespacesFromSelector {
 		return &from, nil
 	}
@@ -123,24 +143,20 @@ func (g *graph) from(more ...gatewayv1.FromNamespaces) (*gatewayv1.FromNamespace
 	return &from, &metav1.LabelSelector{MatchLabels: map[string]string{"team": pickOf(g, []string{"red", "blue"})}}
 }
 
-func (g *graph) listeners() (out []gatewayv1.Listener) {
+func (g *graph) listeners(kind gatewayv1.Kind, namespace string) (out []gatewayv1.Listener) {
 	names := 0
 	g.some(1, 4, func() {
-		l := gatewayv1.Listener{Name: gatewayv1.SectionName(fmt.Sprint("l", names)), Port: pickOf(g, graphPorts), Protocol: gatewayv1.HTTPProtocolType}
+		l := gatewayv1.Listener{Name: gatewayv1.SectionName(fmt.Sprint("l", names)), Port: pickOf(g, graphPorts)}
 		names++
-		l.Hostname = maybe(g, 2, pickOf(g, graphHostnames))
-		switch {
-		case l.Port == 443 || g.oneIn(12):
-			l.Protocol = gatewayv1.HTTPSProtocolType
-			l.TLS = &gatewayv1.ListenerTLSConfig{}
-			g.some(1, 2, func() { l.TLS.CertificateRefs = append(l.TLS.CertificateRefs, g.secretRef()) })
-		case g.oneIn(15):
-			l.Protocol = "example.com/odd"
-		}
+		g.protocol(&l, kind, namespace)
 		if !g.oneIn(5) {
 			l.AllowedRoutes = &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{}}
 			l.AllowedRoutes.Namespaces.From, l.AllowedRoutes.Namespaces.Selector = g.from()
-			for _, k := range pickOf(g, [][]string{nil, nil, nil, {"HTTPRoute"}, {"HTTPRoute", "Odd"}, {"GRPCRoute"}, {"GRPCRoute", "HTTPRoute"}, {"Odd"}}) {
+			kinds := pickOf(g, graphKinds)
+			if !g.oneIn(3) {
+				kinds = nil // those that go with the protocol
+			}
+			for _, k := range kinds {
 				l.AllowedRoutes.Kinds = append(l.AllowedRoutes.Kinds, gatewayv1.RouteGroupKind{Kind: gatewayv1.Kind(k)})
 			}
 		}
@@ -149,9 +165,58 @@ func (g *graph) listeners() (out []gatewayv1.Listener) {
 	return out
 }
 
-func (g *graph) secretRef() gatewayv1.SecretObjectReference {
-	return gatewayv1.SecretObjectReference{
-		Name: gatewayv1.ObjectName(pickOf(g, graphNames)), Namespace: maybe(g, 2, gatewayv1.Namespace(pickOf(g, graphNamespaces))),
+// graphKinds are kinds that listeners allow, whether they go with their protocol or not.
+var graphKinds = [][]string{
+	{"HTTPRoute"},
+	{"HTTPRoute", "Odd"},
+	{"GRPCRoute"},
+	{"GRPCRoute", "HTTPRoute"},
+	{"Odd"},
+	{"TLSRoute"},
+	{"TCPRoute"},
+	{"UDPRoute"},
+	{"TCPRoute", "TLSRoute", "UDPRoute"},
+}
+
+// protocol chooses what a listener speaks, mostly what one expects at its port, and what goes with that.
+func (g *graph) protocol(l *gatewayv1.Listener, kind gatewayv1.Kind, namespace string) {
+	l.Protocol = pickOf(g, map[gatewayv1.PortNumber][]gatewayv1.ProtocolType{
+		80: {gatewayv1.HTTPProtocolType}, 81: {gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType}, 443: {gatewayv1.HTTPSProtocolType, gatewayv1.TLSProtocolType},
+	}[l.Port])
+	if g.oneIn(6) {
+		l.Protocol = pickOf(g, []gatewayv1.ProtocolType{"HTTP", "HTTPS", "TLS", "TCP", "UDP", "example.com/odd"})
+	}
+	if l.Protocol != gatewayv1.TCPProtocolType && l.Protocol != gatewayv1.UDPProtocolType {
+		l.Hostname = maybe(g, 2, pickOf(g, graphHostnames))
+	}
+	switch {
+	case l.Protocol == gatewayv1.TLSProtocolType && g.oneIn(2):
+		l.TLS = &gatewayv1.ListenerTLSConfig{Mode: new(gatewayv1.TLSModePassthrough)}
+	case l.Protocol == gatewayv1.TLSProtocolType, l.Protocol == gatewayv1.HTTPSProtocolType:
+		l.TLS = &gatewayv1.ListenerTLSConfig{Mode: new(gatewayv1.TLSModeTerminate)}
+		g.some(1, 2, func() {
+			l.TLS.CertificateRefs = append(l.TLS.CertificateRefs, g.secretRef(gatewayGroup, kind, namespace))
+		})
+	}
+}
+
+// secretRef names a Secret for an object of a kind in a namespace, mostly one that there is.
+func (g *graph) secretRef(group gatewayv1.Group, kind gatewayv1.Kind, namespace string) (ref gatewayv1.SecretObjectReference) {
+	ref.Name = gatewayv1.ObjectName(pickOf(g, graphNames))
+	to := namespace
+	if all := object.Sorted(g.in.Secrets); len(all) > 0 && !g.oneIn(3) {
+		secret := pickOf(g, all)
+		ref.Name, to = gatewayv1.ObjectName(secret.Name), secret.Namespace
+		ref.Namespace = new(gatewayv1.Namespace(to))
+	}
+	g.refer(gatewayv1.ReferenceGrantFrom{Group: group, Kind: kind, Namespace: gatewayv1.Namespace(namespace)}, referent{"", "Secret", to, string(ref.Name)})
+	return ref
+}
+
+// refer notes a reference, if it is one that needs a grant.
+func (g *graph) refer(from gatewayv1.ReferenceGrantFrom, to referent) {
+	if string(from.Namespace) != to.Namespace {
+		g.foreign = append(g.foreign, reference{from, to})
 	}
 }
 
@@ -162,22 +227,53 @@ func (g *graph) listenerSet() {
 		to := pickOf(g, object.Sorted(g.in.Gateways))
 		o.Spec.ParentRef.Name, o.Spec.ParentRef.Namespace = gatewayv1.ObjectName(to.Name), new(gatewayv1.Namespace(to.Namespace))
 	}
-	for _, l := range g.listeners() {
+	for _, l := range g.listeners("ListenerSet", o.Namespace) {
 		o.Spec.Listeners = append(o.Spec.Listeners, gatewayv1.ListenerEntry(l))
 	}
 	set(&g.in.ListenerSets, object.KeyOf(o), o)
 }
 
+// grant is for anybody.
 func (g *graph) grant() {
+	group := func(kind gatewayv1.Kind, other gatewayv1.Group) gatewayv1.Group {
+		if kind == "XBackend" {
+			return gatewayx.GroupName
+		}
+		return other
+	}
 	o := &gatewayv1.ReferenceGrant{ObjectMeta: g.meta()}
 	g.some(1, 3, func() {
-		kind := pickOf(g, []gatewayv1.Kind{"Gateway", "HTTPRoute", "HTTPRoute", "GRPCRoute", "ListenerSet", "Odd"})
-		o.Spec.From = append(o.Spec.From, gatewayv1.ReferenceGrantFrom{Group: gatewayGroup, Kind: kind, Namespace: gatewayv1.Namespace(pickOf(g, graphNamespaces))})
+		kind := pickOf(g, []gatewayv1.Kind{"Gateway", "HTTPRoute", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "ListenerSet", "XBackend", "Odd"})
+		from := gatewayv1.ReferenceGrantFrom{Group: group(kind, gatewayGroup), Kind: kind, Namespace: gatewayv1.Namespace(pickOf(g, graphNamespaces))}
+		o.Spec.From = append(o.Spec.From, from)
 	})
 	g.some(1, 2, func() {
-		to := gatewayv1.ReferenceGrantTo{Kind: pickOf(g, []gatewayv1.Kind{"Secret", "Service", "Service"}), Name: maybe(g, 2, gatewayv1.ObjectName(pickOf(g, graphNames)))}
-		o.Spec.To = append(o.Spec.To, to)
+		kind := pickOf(g, []gatewayv1.Kind{"Secret", "Service", "Service", "XBackend"})
+		o.Spec.To = append(o.Spec.To, gatewayv1.ReferenceGrantTo{Group: group(kind, ""), Kind: kind, Name: maybe(g, 2, gatewayv1.ObjectName(pickOf(g, graphNames)))})
 	})
+	set(&g.in.ReferenceGrants, object.KeyOf(o), o)
+}
+
+// grantFor is for who refers to something, or misses that in one thing.
+func (g *graph) grantFor(r reference) {
+	o := &gatewayv1.ReferenceGrant{ObjectMeta: g.meta()}
+	o.Namespace, o.Name = r.to.Namespace, fmt.Sprint("for-", len(g.in.ReferenceGrants))
+	from, to := r.from, gatewayv1.ReferenceGrantTo{Group: gatewayv1.Group(r.to.Group), Kind: gatewayv1.Kind(r.to.Kind), Name: maybe(g, 2, gatewayv1.ObjectName(r.to.Name))}
+	switch g.IntN(12) {
+	case 0:
+		from.Kind = pickOf(g, []gatewayv1.Kind{"HTTPRoute", "TCPRoute", "Gateway"})
+	case 1:
+		from.Namespace = gatewayv1.Namespace(pickOf(g, graphNamespaces))
+	case 2:
+		from.Group = "example.com"
+	case 3:
+		to.Group = pickOf(g, []gatewayv1.Group{"", gatewayx.GroupName})
+	case 4:
+		to.Name = new(gatewayv1.ObjectName(pickOf(g, graphNames)))
+	case 5:
+		o.Namespace = pickOf(g, graphNamespaces)
+	}
+	o.Spec.From, o.Spec.To = []gatewayv1.ReferenceGrantFrom{from}, []gatewayv1.ReferenceGrantTo{to}
 	set(&g.in.ReferenceGrants, object.KeyOf(o), o)
 }
 
@@ -192,15 +288,9 @@ func (g *graph) secret() {
 	set(&g.in.Secrets, object.KeyOf(o), o)
 }
 
-func (g *graph) service() {
-	o := &corev1.Service{ObjectMeta: g.meta()}
-	o.Spec.Ports = []corev1.ServicePort{{Port: pickOf(g, []int32{80, 80, 81})}}
-	set(&g.in.Services, object.KeyOf(o), o)
-}
-
 func (g *graph) httpRoute() {
 	o := &gatewayv1.HTTPRoute{ObjectMeta: g.meta()}
-	g.some(1, 3, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef()) })
+	g.some(1, 3, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef("HTTP", "HTTPS")) })
 	g.some(0, 2, func() { o.Spec.Hostnames = append(o.Spec.Hostnames, pickOf(g, graphHostnames)) })
 	g.some(1, 2, func() {
 		var rule gatewayv1.HTTPRouteRule
@@ -208,7 +298,9 @@ func (g *graph) httpRoute() {
 			kind := pickOf(g, []gatewayv1.PathMatchType{gatewayv1.PathMatchPathPrefix, gatewayv1.PathMatchPathPrefix, gatewayv1.PathMatchExact})
 			rule.Matches = append(rule.Matches, gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: &kind, Value: new(pickOf(g, graphPaths))}})
 		})
-		g.some(1, 2, func() { rule.BackendRefs = append(rule.BackendRefs, g.backendRef()) })
+		g.some(1, 2, func() {
+			rule.BackendRefs = append(rule.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: g.backendRef("HTTPRoute", o.Namespace)})
+		})
 		o.Spec.Rules = append(o.Spec.Rules, rule)
 	})
 	set(&g.in.HTTPRoutes, object.KeyOf(o), o)
@@ -216,43 +308,73 @@ func (g *graph) httpRoute() {
 
 func (g *graph) grpcRoute() {
 	o := &gatewayv1.GRPCRoute{ObjectMeta: g.meta()}
-	g.some(1, 2, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef()) })
+	g.some(1, 2, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef("HTTP", "HTTPS")) })
 	g.some(0, 2, func() { o.Spec.Hostnames = append(o.Spec.Hostnames, pickOf(g, graphHostnames)) })
 	var rule gatewayv1.GRPCRouteRule
 	g.some(1, 2, func() {
-		rule.BackendRefs = append(rule.BackendRefs, gatewayv1.GRPCBackendRef{BackendRef: g.backendRef().BackendRef})
+		rule.BackendRefs = append(rule.BackendRefs, gatewayv1.GRPCBackendRef{BackendRef: g.backendRef("GRPCRoute", o.Namespace)})
 	})
 	o.Spec.Rules = append(o.Spec.Rules, rule)
 	set(&g.in.GRPCRoutes, object.KeyOf(o), o)
 }
 
-// parentRef names a Gateway or a ListenerSet: mostly one that there is, and sometimes a part of it.
-func (g *graph) parentRef() (p gatewayv1.ParentReference) {
-	p.Name, p.Namespace = gatewayv1.ObjectName(pickOf(g, graphNames)), maybe(g, 2, gatewayv1.Namespace(pickOf(g, graphNamespaces)))
-	var to metav1.Object
-	switch sets := object.Sorted(g.in.ListenerSets); {
-	case len(sets) > 0 && g.oneIn(3):
-		p.Kind = new(gatewayv1.Kind("ListenerSet"))
-		to = pickOf(g, sets)
-	case len(g.in.Gateways) > 0:
-		to = pickOf(g, object.Sorted(g.in.Gateways))
-	}
-	if to != nil && !g.oneIn(6) {
-		p.Name, p.Namespace = gatewayv1.ObjectName(to.GetName()), new(gatewayv1.Namespace(to.GetNamespace()))
-	}
-	p.SectionName = maybe(g, 4, gatewayv1.SectionName(fmt.Sprint("l", g.IntN(4))))
-	p.Port = maybe(g, 8, pickOf(g, graphPorts))
-	return p
+// tlsRoute has hostnames, as it must.
+func (g *graph) tlsRoute() {
+	o := &gatewayv1.TLSRoute{ObjectMeta: g.meta()}
+	g.some(1, 2, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef("TLS")) })
+	g.some(1, 2, func() { o.Spec.Hostnames = append(o.Spec.Hostnames, pickOf(g, graphHostnames)) })
+	o.Spec.Rules = []gatewayv1.TLSRouteRule{{BackendRefs: g.backendRefs("TLSRoute", o.Namespace)}}
+	set(&g.in.TLSRoutes, object.KeyOf(o), o)
 }
 
-func (g *graph) backendRef() (b gatewayv1.HTTPBackendRef) {
-	b.Name, b.Port = gatewayv1.ObjectName(pickOf(g, graphNames)), new(int32(80))
-	if services := object.Sorted(g.in.Services); len(services) > 0 && !g.oneIn(3) {
-		to := pickOf(g, services)
-		b.Name, b.Namespace = gatewayv1.ObjectName(to.Name), maybe(g, 2, gatewayv1.Namespace(to.Namespace))
+func (g *graph) tcpRoute() {
+	o := &gatewayv1.TCPRoute{ObjectMeta: g.meta()}
+	g.some(1, 2, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef("TCP")) })
+	o.Spec.Rules = []gatewayv1.TCPRouteRule{{BackendRefs: g.backendRefs("TCPRoute", o.Namespace)}}
+	set(&g.in.TCPRoutes, object.KeyOf(o), o)
+}
+
+func (g *graph) udpRoute() {
+	o := &gatewayv1.UDPRoute{ObjectMeta: g.meta()}
+	g.some(1, 2, func() { o.Spec.ParentRefs = append(o.Spec.ParentRefs, g.parentRef("UDP")) })
+	o.Spec.Rules = []gatewayv1.UDPRouteRule{{BackendRefs: g.backendRefs("UDPRoute", o.Namespace)}}
+	set(&g.in.UDPRoutes, object.KeyOf(o), o)
+}
+
+func (g *graph) backendRefs(kind gatewayv1.Kind, namespace string) (out []gatewayv1.BackendRef) {
+	g.some(1, 2, func() { out = append(out, g.backendRef(kind, namespace)) })
+	return out
+}
+
+// parentRef names a Gateway or a ListenerSet: mostly one that there is and that has a listener of one of the protocols, and sometimes a part of it.
+func (g *graph) parentRef(protocols ...gatewayv1.ProtocolType) (p gatewayv1.ParentReference) {
+	p.Name, p.Namespace = gatewayv1.ObjectName(pickOf(g, graphNames)), maybe(g, 2, gatewayv1.Namespace(pickOf(g, graphNamespaces)))
+	var fitting []gatewayv1.ParentReference
+	add := func(kind gatewayv1.Kind, o metav1.Object, l *gatewayv1.Listener) {
+		if slices.Contains(protocols, l.Protocol) || g.oneIn(12) {
+			ref := gatewayv1.ParentReference{Kind: &kind, Namespace: new(gatewayv1.Namespace(o.GetNamespace())), Name: gatewayv1.ObjectName(o.GetName())}
+			ref.SectionName, ref.Port = maybe(g, 5, l.Name), maybe(g, 8, l.Port)
+			fitting = append(fitting, ref)
+		}
 	}
-	if g.oneIn(8) {
-		b.Kind = new(gatewayv1.Kind("Secret"))
+	for _, o := range object.Sorted(g.in.Gateways) {
+		for i := range o.Spec.Listeners {
+			add("Gateway", o, &o.Spec.Listeners[i])
+		}
 	}
-	return b
+	for _, o := range object.Sorted(g.in.ListenerSets) {
+		for i := range o.Spec.Listeners {
+			add("ListenerSet", o, (*gatewayv1.Listener)(&o.Spec.Listeners[i]))
+		}
+	}
+	if len(fitting) > 0 && !g.oneIn(6) {
+		p = pickOf(g, fitting)
+	}
+	if g.oneIn(12) {
+		p.SectionName = new(gatewayv1.SectionName(fmt.Sprint("l", g.IntN(4))))
+	}
+	if g.oneIn(12) {
+		p.Port = new(pickOf(g, graphPorts))
+	}
+	return p
 }

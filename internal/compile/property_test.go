@@ -7,9 +7,7 @@ import (
 	"crypto/x509"
 	"flag"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -18,7 +16,6 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
-	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 var graphs = flag.Uint64("graphs", 0, "how many random graphs TestGraphsAgreeWithTheSpecification compiles; 0 is 10,000, fewer with -race or -short")
@@ -51,15 +48,28 @@ func TestGraphsAgreeWithTheSpecification(t *testing.T) {
 		p.listeners()
 		p.routes()
 		p.requests()
+		p.connections()
+		p.policies()
+		p.xbackends()
 		p.secrecy()
 		if t.Failed() {
 			t.Fatalf("graph %d:\n%s", seed, resultText(p.res))
 		}
 	}
 	for _, want := range []string{
-		"route: accepted", "route: accepted GRPCRoute", "route: NoMatchingParent", "route: NotAllowedByListeners", "route: NoMatchingListenerHostname", "route: RefNotPermitted", "route: BackendNotFound",
-		"route: InvalidKind", "listener: conflicted", "listener: RefNotPermitted", "listener: InvalidCertificateRef", "listener: InvalidRouteKinds", "listener: usable certificate",
-		"set: attached", "set: refused", "request: nobody", "request: 500", "request: served", "request: served in another namespace", "secrecy: Secret", "secrecy: Service",
+		"route: NoMatchingParent", "route: NotAllowedByListeners", "route: NoMatchingListenerHostname", "route: RefNotPermitted", "route: BackendNotFound", "route: InvalidKind",
+		"route: UnsupportedProtocol", "route: Invalid",
+		"route: accepted HTTPRoute", "route: accepted GRPCRoute", "route: accepted TLSRoute", "route: accepted TCPRoute", "route: accepted UDPRoute",
+		"listener: conflicted", "listener: conflicted TLS", "listener: conflicted TCP", "listener: conflicted UDP", "listener: TLS beside HTTPS",
+		"listener: RefNotPermitted", "listener: InvalidCertificateRef", "listener: InvalidRouteKinds", "listener: usable certificate", "set: attached", "set: refused",
+		"got: nobody", "got: fault",
+		"got: HTTPRoute served", "got: TLSRoute served", "got: TCPRoute served", "got: UDPRoute served", "got: HTTPRoute served in another namespace",
+		"got: TLSRoute served in another namespace", "got: TCPRoute served in another namespace", "got: UDPRoute served in another namespace",
+		"got: HTTPRoute served by an XBackend", "got: TLSRoute served by an XBackend", "got: TCPRoute served by an XBackend", "got: policy", "got: broken policy",
+		"connection: over an older one", "connection: over a more specific one",
+		"policy: Conflicted", "policy: Invalid", "policy: NoValidCACertificate", "policy: InvalidKind", "policy: InvalidCACertificateRef", "policy: accepted", "policy: of one port",
+		"XBackend: accepted", "XBackend: Invalid", "XBackend: NoValidCACertificate", "XBackend: RefNotPermitted", "XBackend: InvalidClientCertificateRef",
+		"secrecy: Secret", "secrecy: Service", "secrecy: XBackend", "secrecy: ConfigMap",
 	} {
 		if seen[want] == 0 {
 			t.Errorf("no graph had this: %s", want)
@@ -81,7 +91,7 @@ type property struct {
 
 // graphOptions give each Gateway an address of its own: what happens when they share one is for us to say, not for the specification.
 func graphOptions(t *testing.T) Options {
-	return parseOptions(t, "# options: gateway-addresses=127.0.1.0/24\n")
+	return parseOptions(t, "# options: gateway-addresses=127.0.1.0/24 external-name\n")
 }
 
 func newProperty(t *testing.T, seed uint64, seen map[string]int) *property {
@@ -93,26 +103,26 @@ func newProperty(t *testing.T, seed uint64, seen map[string]int) *property {
 			p.all = append(p.all, p.entries[object.KeyOf(g)]...)
 		}
 	}
-	for _, r := range object.Sorted(in.HTTPRoutes) {
-		p.addRoute("HTTPRoute", r)
-	}
-	for _, r := range object.Sorted(in.GRPCRoutes) {
-		p.addRoute("GRPCRoute", inWordsOfHTTP(r))
+	for _, r := range p.everyRoute() {
+		p.read = append(p.read, routeReading{r, p.parentsOf(r, p.all)})
 	}
 	return p
 }
 
-func (p *property) addRoute(kind string, r *gatewayv1.HTTPRoute) {
-	of := &anyRoute{kind, r}
-	p.read = append(p.read, routeReading{of, p.parentsOf(of, p.all)})
-}
-
 // routeStatus is what the parents of a route said.
 func (p *property) routeStatus(r *anyRoute) []gatewayv1.RouteParentStatus {
-	if r.kind == "GRPCRoute" {
-		return p.res.Status.GRPCRoutes[object.KeyOf(r)].Parents
+	switch key, s := object.KeyOf(r), &p.res.Status; r.kind {
+	case "GRPCRoute":
+		return s.GRPCRoutes[key].Parents
+	case "TLSRoute":
+		return s.TLSRoutes[key].Parents
+	case "TCPRoute":
+		return s.TCPRoutes[key].Parents
+	case "UDPRoute":
+		return s.UDPRoutes[key].Parents
+	default:
+		return s.HTTPRoutes[key].Parents
 	}
-	return p.res.Status.HTTPRoutes[object.KeyOf(r)].Parents
 }
 
 // check is for conditions: ok is what the specification says, and if not, with one of which reasons.
@@ -142,9 +152,11 @@ func (p *property) listeners() {
 			continue
 		}
 		usable, reasons := p.certificatesOf(l)
-		if a := l.spec.AllowedRoutes; a != nil && l.known() && slices.ContainsFunc(a.Kinds, func(k gatewayv1.RouteGroupKind) bool { return k.Kind == "Odd" }) {
+		kinds, invalid := l.kinds()
+		if invalid && l.known() {
 			reasons = append(reasons, "InvalidRouteKinds")
 		}
+		p.kinds(what, status.SupportedKinds, kinds)
 		p.check(what, status.Conditions, "Accepted", l.served(), "UnsupportedProtocol", "HostnameConflict", "ProtocolConflict")
 		p.check(what, status.Conditions, "Conflicted", l.conflicted, "NoConflicts")
 		p.check(what, status.Conditions, "ResolvedRefs", len(reasons) == 0, reasons...)
@@ -158,9 +170,19 @@ func (p *property) listeners() {
 			p.Errorf("%s: %d routes are attached, want %d", what, status.AttachedRoutes, attached)
 		}
 		p.certificates(what, l, usable)
-		p.note("listener", reasons, l.conflicted, "conflicted", len(usable) > 0, "usable certificate")
+		p.note("listener", reasons, l.conflicted, "conflicted", l.conflicted, "conflicted "+string(l.spec.Protocol), len(usable) > 0, "usable certificate")
 	}
 	p.sets()
+}
+
+func (p *property) kinds(what string, have []gatewayv1.RouteGroupKind, want []string) {
+	var names []string
+	for _, k := range have {
+		names = append(names, string(k.Kind))
+	}
+	if !slices.Equal(names, want) {
+		p.Errorf("%s supports %v, want %v", what, names, want)
+	}
 }
 
 // note counts what graphs come to: reasons, and pairs of a condition and a word for it.
@@ -246,8 +268,8 @@ func (p *property) routes() {
 		var reasons []string
 		for _, rule := range r.route.Spec.Rules {
 			for i := range rule.BackendRefs {
-				if _, reason := p.leadsTo(r.route, &rule.BackendRefs[i]); reason != "" {
-					reasons = append(reasons, reason)
+				if d := p.leadsTo(r.route, &rule.BackendRefs[i].BackendRef); d.reason != "" {
+					reasons = append(reasons, d.reason)
 				}
 			}
 		}
@@ -255,119 +277,7 @@ func (p *property) routes() {
 			what := fmt.Sprintf("%s %s, parent %d", r.route.kind, key, i)
 			p.check(what, have[i].Conditions, "Accepted", want.reason == "", want.reason)
 			p.check(what, have[i].Conditions, "ResolvedRefs", len(reasons) == 0, reasons...)
-			p.note("route", append(reasons, want.reason), want.reason == "", "accepted", want.reason == "" && r.route.kind == "GRPCRoute", "accepted GRPCRoute")
+			p.note("route", append(reasons, want.reason), want.reason == "", "accepted "+r.route.kind)
 		}
 	}
-}
-
-// requests compares who gets what is asked for.
-func (p *property) requests() {
-	for key, entries := range p.entries {
-		addresses := p.res.Status.Gateways[key].Addresses
-		if len(addresses) != 1 {
-			p.Errorf("Gateway %s has the addresses %v", key, addresses)
-			continue
-		}
-		for _, port := range []uint16{80, 81, 443} {
-			for _, host := range graphHosts {
-				for _, path := range graphPaths {
-					want := p.describe(p.serves(entries, p.read, gatewayv1.PortNumber(port), host, path))
-					if got := p.ask(route.Bind{Address: addresses[0].Value, Port: port}, host, path); got != want {
-						p.Errorf("Gateway %s, %s:%d%s: got %s, want %s", key, host, port, path, got, want)
-					}
-				}
-			}
-		}
-	}
-}
-
-// describe says in words who gets a request.
-func (p *property) describe(w *won) string {
-	if w == nil {
-		p.seen["request: nobody"]++
-		return "nobody"
-	}
-	text := fmt.Sprintf("%s spec.rules[%d]", object.KeyOf(w.route), w.rule)
-	rule := &w.route.Spec.Rules[w.rule]
-	for i := range rule.BackendRefs {
-		service, reason := p.leadsTo(w.route, &rule.BackendRefs[i])
-		if reason != "" {
-			text += " 500"
-			p.seen["request: 500"]++
-			continue
-		}
-		text += " " + service.String()
-		p.note("request", nil, true, "served", service.Namespace != w.route.Namespace, "served in another namespace")
-	}
-	return text
-}
-
-// ask asks the table.
-func (p *property) ask(bind route.Bind, host, path string) string {
-	port := p.res.Table.Port(bind)
-	if port == nil {
-		return "nobody"
-	}
-	_, rule, _ := port.Lookup(&route.Request{Host: host, Path: path, Method: "GET"})
-	if rule == nil {
-		return "nobody"
-	}
-	field := rule.Source.Field
-	text := fmt.Sprintf("%s/%s %s", rule.Source.Namespace, rule.Source.Name, field[:min(len("spec.rules[0]"), len(field))])
-	for _, b := range rule.Backends {
-		if b.Fault != nil {
-			text += fmt.Sprint(" ", b.Fault.Status)
-			continue
-		}
-		text += " " + b.Pool.Key.Namespace + "/" + b.Pool.Key.Service
-	}
-	return text
-}
-
-// secrecy takes away the Secrets and Services that nobody may refer to, one after the other: no result may tell that they were there.
-func (p *property) secrecy() {
-	text := resultText(p.res)
-	without := func(what string, in object.Snapshot) {
-		if got := resultText(Compile(&in, graphOptions(p.T))); got != text {
-			p.Errorf("without %s, which nobody may refer to, the result is another:\n%s", what, got)
-		}
-		p.seen["secrecy: "+strings.TrimSpace(what[:len("Service")])]++
-	}
-	for key := range p.in.Secrets {
-		if !p.isReferredTo("Secret", key) {
-			in := *p.in
-			in.Secrets = maps.Clone(in.Secrets)
-			delete(in.Secrets, key)
-			without("Secret  "+key.String(), in)
-		}
-	}
-	for key := range p.in.Services {
-		if !p.isReferredTo("Service", key) {
-			in := *p.in
-			in.Services = maps.Clone(in.Services)
-			delete(in.Services, key)
-			without("Service "+key.String(), in)
-		}
-	}
-}
-
-// isReferredTo tells whether an object is referred to by somebody who may.
-func (p *property) isReferredTo(kind string, key object.Key) bool {
-	if kind == "Secret" {
-		return slices.ContainsFunc(p.all, func(l *entry) bool {
-			return l.spec.TLS != nil && slices.ContainsFunc(l.spec.TLS.CertificateRefs, func(ref gatewayv1.SecretObjectReference) bool {
-				return secretOf(l, ref) == key && allowedSlowly(p.in, referrer{gatewayGroup, l.kind, l.owner.Namespace}, referent{"", kind, key.Namespace, key.Name})
-			})
-		})
-	}
-	for _, r := range p.read {
-		for _, rule := range r.route.Spec.Rules {
-			for i := range rule.BackendRefs {
-				if service, reason := p.leadsTo(r.route, &rule.BackendRefs[i]); service == key && reason != "RefNotPermitted" && reason != "InvalidKind" {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }

@@ -75,16 +75,39 @@ func markConflicts(before, own []*entry) {
 	}
 }
 
-// indistinct tells whether two listeners cannot both be: those of one port with another protocol, or with the same hostname.
+// indistinct tells whether two listeners cannot both be. "The set of listeners that all share a protocol value MUST have different values for at least one of these
+// fields to be distinct: HTTP, HTTPS, TLS: Port, Hostname; TCP, UDP: Port", and "all the Listeners that share a port with the TCP Listener are not distinct". Those
+// of TLS and HTTPS can be told apart by the server name alone, and those of HTTP and HTTPS not at all.
 func indistinct(l, m *entry) bool {
-	return l.spec.Port == m.spec.Port && (l.spec.Protocol != m.spec.Protocol || l.hostname() == m.hostname())
+	switch {
+	case l.spec.Port != m.spec.Port || l.isUDP() != m.isUDP():
+		return false
+	case l.spec.Protocol == m.spec.Protocol, l.isSecure() && m.isSecure():
+		return l.hostname() == m.hostname()
+	}
+	return true
 }
 
-func (l *entry) known() bool  { return l.spec.Protocol == "HTTP" || l.spec.Protocol == "HTTPS" }
+// kindsOf are the kinds of routes that can attach to listeners of a protocol.
+var kindsOf = map[gatewayv1.ProtocolType][]string{
+	"HTTP": {"HTTPRoute", "GRPCRoute"}, "HTTPS": {"HTTPRoute", "GRPCRoute"}, "TLS": {"TLSRoute"}, "TCP": {"TCPRoute"}, "UDP": {"UDPRoute"},
+}
+
+func (l *entry) known() bool  { return kindsOf[l.spec.Protocol] != nil }
 func (l *entry) served() bool { return l.known() && !l.conflicted }
 
+func (l *entry) isUDP() bool      { return l.spec.Protocol == "UDP" }
+func (l *entry) isSecure() bool   { return l.spec.Protocol == "HTTPS" || l.spec.Protocol == "TLS" }
+func (l *entry) isRequests() bool { return l.spec.Protocol == "HTTP" || l.spec.Protocol == "HTTPS" }
+
+// passesThrough tells whether TLS does not end at a listener.
+func (l *entry) passesThrough() bool {
+	return l.spec.TLS != nil && l.spec.TLS.Mode != nil && *l.spec.TLS.Mode == "Passthrough"
+}
+
+// hostname is that of a listener. "This field is ignored for protocols that don't require hostname based matching."
 func (l *entry) hostname() string {
-	if l.spec.Hostname == nil {
+	if l.spec.Hostname == nil || l.spec.Protocol == "TCP" || l.isUDP() {
 		return ""
 	}
 	return strings.ToLower(string(*l.spec.Hostname))
@@ -155,18 +178,32 @@ func (r reading) selected(s *metav1.LabelSelector, namespace string) bool {
 
 // allows reads AllowedRoutes of a listener for a kind of route.
 func (r reading) allows(l *entry, kind, namespace string) bool {
-	if !l.known() {
+	kinds, _ := l.kinds()
+	if !slices.Contains(kinds, kind) {
 		return false
 	}
 	a := l.spec.AllowedRoutes
 	if a == nil {
 		return l.owner.Namespace == namespace
 	}
-	kinds := len(a.Kinds) == 0
-	for _, k := range a.Kinds {
-		kinds = kinds || string(k.Kind) == kind
+	return r.from(*a.Namespaces.From, a.Namespaces.Selector, l.owner.Namespace, namespace)
+}
+
+// kinds reads the kinds of AllowedRoutes: "When unspecified or empty, the kinds of Routes selected are determined using the Listener protocol", and "if kinds are
+// specified in Spec that are not supported, they MUST NOT appear in this list".
+func (l *entry) kinds() (kinds []string, invalid bool) {
+	supported := kindsOf[l.spec.Protocol]
+	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
+		return supported, false
 	}
-	return kinds && r.from(*a.Namespaces.From, a.Namespaces.Selector, l.owner.Namespace, namespace)
+	for _, k := range l.spec.AllowedRoutes.Kinds {
+		if slices.Contains(supported, string(k.Kind)) {
+			kinds = append(kinds, string(k.Kind))
+		} else {
+			invalid = true
+		}
+	}
+	return kinds, invalid
 }
 
 // hostnamesOf are those of a route; "" is any.
@@ -272,27 +309,9 @@ func (r reading) attachment(route *anyRoute, p gatewayv1.ParentReference, kind s
 	return out
 }
 
-// leadsTo reads a backendRef: the Service, or why there is none.
-func (r reading) leadsTo(route *anyRoute, b *gatewayv1.HTTPBackendRef) (service object.Key, reason string) {
-	service = object.Key{Namespace: route.Namespace, Name: string(b.Name)}
-	if b.Namespace != nil {
-		service.Namespace = string(*b.Namespace)
-	}
-	s := r.in.Services[service]
-	switch {
-	case b.Kind != nil && *b.Kind != "Service":
-		return service, "InvalidKind"
-	case !allowedSlowly(r.in, referrer{gatewayGroup, route.kind, route.Namespace}, referent{"", "Service", service.Namespace, service.Name}):
-		return service, "RefNotPermitted"
-	case s == nil, s.Spec.Ports[0].Port != *b.Port:
-		return service, "BackendNotFound"
-	}
-	return service, ""
-}
-
 // certificatesOf reads the certificateRefs of a listener: the Secrets that can be used, and what is wrong with the others.
 func (r reading) certificatesOf(l *entry) (usable, reasons []string) {
-	if l.spec.TLS == nil || l.spec.Protocol != "HTTPS" {
+	if l.spec.TLS == nil || l.passesThrough() {
 		return nil, nil
 	}
 	for _, ref := range l.spec.TLS.CertificateRefs {
@@ -301,13 +320,18 @@ func (r reading) certificatesOf(l *entry) (usable, reasons []string) {
 		switch {
 		case !allowedSlowly(r.in, referrer{gatewayGroup, l.kind, l.owner.Namespace}, referent{"", "Secret", key.Namespace, key.Name}):
 			reasons = append(reasons, "RefNotPermitted")
-		case s == nil, s.Type != corev1.SecretTypeTLS, s.Data[corev1.TLSPrivateKeyKey] == nil:
+		case !isPair(s):
 			reasons = append(reasons, "InvalidCertificateRef")
 		default:
 			usable = append(usable, key.String())
 		}
 	}
 	return usable, reasons
+}
+
+// isPair tells whether a Secret holds a certificate and its key, as the graphs have it.
+func isPair(s *corev1.Secret) bool {
+	return s != nil && s.Type == corev1.SecretTypeTLS && s.Data[corev1.TLSPrivateKeyKey] != nil
 }
 
 func secretOf(l *entry, ref gatewayv1.SecretObjectReference) object.Key {
@@ -330,7 +354,7 @@ type won struct {
 // serves finds out who gets a request at a Gateway; nil is nobody.
 func (r reading) serves(entries []*entry, routes []routeReading, port gatewayv1.PortNumber, host, path string) *won {
 	owner := ownerOf(entries, port, host)
-	if owner == nil {
+	if owner == nil || !owner.isRequests() {
 		return nil
 	}
 	var best *won
@@ -351,7 +375,7 @@ func (r reading) serves(entries []*entry, routes []routeReading, port gatewayv1.
 // Hostname value) matches", the longer wildcard first.
 func ownerOf(entries []*entry, port gatewayv1.PortNumber, host string) (owner *entry) {
 	for _, l := range entries {
-		if l.served() && l.spec.Port == port && stands(l.hostname(), host) && (owner == nil || narrower(l.hostname(), owner.hostname())) {
+		if l.served() && !l.isUDP() && l.spec.Port == port && stands(l.hostname(), host) && (owner == nil || narrower(l.hostname(), owner.hostname())) {
 			owner = l
 		}
 	}
@@ -375,20 +399,6 @@ func narrower(a, b string) bool {
 type anyRoute struct {
 	kind string
 	*gatewayv1.HTTPRoute
-}
-
-// inWordsOfHTTP says of a GRPCRoute what it has in common with an HTTPRoute.
-func inWordsOfHTTP(g *gatewayv1.GRPCRoute) *gatewayv1.HTTPRoute {
-	h := &gatewayv1.HTTPRoute{ObjectMeta: g.ObjectMeta}
-	h.Spec.CommonRouteSpec, h.Spec.Hostnames = g.Spec.CommonRouteSpec, g.Spec.Hostnames
-	for _, rule := range g.Spec.Rules {
-		var in gatewayv1.HTTPRouteRule
-		for _, b := range rule.BackendRefs {
-			in.BackendRefs = append(in.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: b.BackendRef})
-		}
-		h.Spec.Rules = append(h.Spec.Rules, in)
-	}
-	return h
 }
 
 // routeReading is a route, and what its parents say about it.
