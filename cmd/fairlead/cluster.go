@@ -225,11 +225,14 @@ func (l *liveCluster) order(acme *acmeConfig, clients kubernetes.Interface) erro
 	return err
 }
 
-// configMapsWithin is how long the start waits for the ConfigMaps that objects refer to.
-const configMapsWithin = 5 * time.Second
+// How long the start waits for what objects refer to by name. Without its ConfigMaps an object would fail for a moment after each start; for want of Secrets that are not
+// of the type kubernetes.io/tls its status would say for a moment that they do not exist.
+const (
+	configMapsWithin = 5 * time.Second
+	secretsWithin    = 500 * time.Millisecond
+)
 
-// Start reads the whole cluster for the first time, and follows it from then on. It waits for the ConfigMaps that are read by name, too: what depends on them
-// must not fail for a moment after each start.
+// Start reads the whole cluster for the first time, and follows it from then on.
 func (l *liveCluster) Start(ctx context.Context) error {
 	if l.issuer != nil {
 		l.wg.Go(func() { l.acme.WatchChallenges(ctx, l.issuer.Challenges().Learn) })
@@ -238,11 +241,19 @@ func (l *liveCluster) Start(ctx context.Context) error {
 		return err
 	}
 	snap, _ := l.Read()
-	l.WantConfigMaps(compile.Compile(snap, l.compile).ConfigMaps)
-	ctx, cancel := context.WithTimeout(ctx, configMapsWithin)
-	defer cancel()
-	l.AwaitConfigMaps(ctx)
+	result := compile.Compile(snap, l.compile)
+	l.Want(result.Secrets)
+	l.WantConfigMaps(result.ConfigMaps)
+	within(ctx, secretsWithin, l.AwaitSecrets)
+	within(ctx, configMapsWithin, l.AwaitConfigMaps)
 	return nil
+}
+
+// within calls wait with a context that ends after d.
+func within(ctx context.Context, d time.Duration, wait func(context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	wait(ctx)
 }
 
 // Close ends what Start has started.

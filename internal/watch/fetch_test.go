@@ -28,7 +28,7 @@ func TestWant(t *testing.T) {
 		}
 		a.took()
 		c.Want([]object.Key{tls, opaque, missing, opaque})
-		synctest.Wait()
+		c.AwaitSecrets(t.Context())
 		second := c.Read()
 		if got := second.Secrets[opaque]; len(second.Secrets) != 2 || got.Type != corev1.SecretTypeOpaque || got.Data != nil || second.Secrets[tls] != first.Secrets[tls] {
 			t.Fatalf("Secrets: %v", second.Secrets)

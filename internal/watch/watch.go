@@ -382,6 +382,9 @@ func (c *Cluster) Want(secrets []object.Key) { c.secrets.want(secrets) }
 // WantConfigMaps says which ConfigMaps are referred to; no others are read. See Want. A few are asked for again every five seconds.
 func (c *Cluster) WantConfigMaps(configMaps []object.Key) { c.configs.want(configMaps) }
 
+// AwaitSecrets waits until it is known of every Secret that is wanted whether it exists, or ctx ends.
+func (c *Cluster) AwaitSecrets(ctx context.Context) { c.secrets.await(ctx) }
+
 // AwaitConfigMaps waits until it is known of every ConfigMap that is wanted whether it exists, or ctx ends.
 func (c *Cluster) AwaitConfigMaps(ctx context.Context) { c.configs.await(ctx) }
 
