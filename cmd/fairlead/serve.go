@@ -178,6 +178,7 @@ func (s *server) begin(ctx, following context.Context, strict bool) error {
 	if c, ok := s.from.(interface {
 		Start(ctx context.Context) error
 	}); ok {
+		s.proxy.Reserve(reserveWithin, s.mapped()...)
 		started := make(chan error, 1)
 		go func() { started <- c.Start(following) }()
 		select {
@@ -195,6 +196,19 @@ func (s *server) begin(ctx, following context.Context, strict bool) error {
 		return nil
 	}
 	return err
+}
+
+// reserveWithin is how long clients may wait for the first table. A cluster is read in a fraction of it, unless something is wrong with its API server.
+const reserveWithin = 5 * time.Second
+
+// mapped is the binds that are known before there is a table. A container that has died and is started again is sent clients the whole time, until Kubernetes has
+// noticed: they wait for what is being read instead of being refused.
+func (s *server) mapped() []route.Bind {
+	var out []route.Bind
+	for _, port := range s.set.compile.PortMap {
+		out = append(out, route.Bind{Port: port})
+	}
+	return out
 }
 
 func newLogger(o serveOptions, w io.Writer) *slog.Logger {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -71,6 +72,12 @@ func serveFolder(t testing.TB, dir string, backends ...string) *running {
 
 func serveWith(t testing.TB, dir, configText string, backends ...string) *running {
 	t.Helper()
+	return serveFrom(t, dir, configText, func(r reader, _ *running) reader { return r }, backends...)
+}
+
+// serveFrom is serveWith, but what is served comes from what wrap makes of the folder.
+func serveFrom(t testing.TB, dir, configText string, wrap func(reader, *running) reader, backends ...string) *running {
+	t.Helper()
 	configFile := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(configFile, []byte(configText), 0o600); err != nil {
 		t.Fatal(err)
@@ -86,8 +93,9 @@ func serveWith(t testing.TB, dir, configText string, backends ...string) *runnin
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, o, set, folder)
-	r.http, r.https = fmt.Sprintf("127.0.0.1:%d", plain), fmt.Sprintf("127.0.0.1:%d", secure)
+	at := running{http: fmt.Sprintf("127.0.0.1:%d", plain), https: fmt.Sprintf("127.0.0.1:%d", secure)}
+	r := start(t, o, set, wrap(folder, &at))
+	r.http, r.https = at.http, at.https
 	return r
 }
 
@@ -344,5 +352,45 @@ func TestAPortThatIsTakenCostsNoOther(t *testing.T) {
 	}
 	if !strings.Contains(s.log.String(), "could be bound") {
 		t.Errorf("the log does not say what could not be bound:\n%s", s.log)
+	}
+}
+
+// slowSource is a source that takes its time to be read at first, as a cluster does.
+type slowSource struct {
+	reader
+	first func() // is called meanwhile
+}
+
+func (s slowSource) Start(context.Context) error {
+	s.first()
+	return nil
+}
+
+// Clients that connect while a cluster is read for the first time are served as soon as it was: a container that was killed is sent clients before Kubernetes notices.
+func TestWhoConnectsBeforeTheFirstTableIsServed(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "web.yaml", fmt.Sprintf(tenLines, "web"))
+	got := make(chan error, 1)
+	serveFrom(t, dir, quickDrain, func(r reader, at *running) reader {
+		return slowSource{r, func() {
+			c, err := net.Dial("tcp", at.http)
+			if err != nil {
+				got <- err
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+				text, readErr := io.ReadAll(c)
+				if err = errors.Join(err, readErr); err == nil && !strings.HasPrefix(string(text), "HTTP/1.1 200 ") {
+					err = fmt.Errorf("got %q", text)
+				}
+				got <- err
+			}()
+		}}
+	}, "default/web:80="+namedBackend(t, "web"))
+	if err := <-got; err != nil {
+		t.Error(err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 // Shutdown lets go of all clients without failing a request, in three steps. For DrainDelay it goes on accepting, while every answer tells its client to go: whoever
@@ -95,6 +97,7 @@ func (p *Proxy) everyPort() (ports []*port) {
 func (p *Proxy) stop() {
 	p.mu.Lock()
 	p.stopped = true
+	p.closeReserved(func(route.Bind) bool { return true })
 	for _, n := range p.ports {
 		p.retire(n)
 	}

@@ -89,6 +89,7 @@ type Proxy struct {
 	mu        sync.Mutex
 	ports     map[route.Bind]*port
 	flowPorts map[route.Bind]*flowPort
+	reserved  map[route.Bind]net.Listener // before the first table: see Reserve
 	retired   map[*port]struct{} // not in the table any more, but still with connections
 	wanted    []*route.Port      // of the table, for retries
 	retries   bool               // a goroutine is trying to bind what could not be bound
@@ -112,6 +113,7 @@ func New(opt Options) (*Proxy, error) {
 		flows:     newConnLimiter(&Limits{Connections: opt.Limits.Flows, ConnectionsPerIP: opt.Limits.ConnectionsPerIP}, opt.TrustedProxies),
 		listen:    listen,
 		flowPorts: map[route.Bind]*flowPort{},
+		reserved:  map[route.Bind]net.Listener{},
 		gone:      make(chan struct{}, 1),
 		ports:     map[route.Bind]*port{},
 		retired:   map[*port]struct{}{},

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -38,6 +39,7 @@ func (p *Proxy) Install(t *route.Table) error {
 	}
 	// A port that speaks another protocol now has to give up its socket first.
 	p.retireIf(func(n *port) bool { protocol, stays := want[n.bind]; return stays && !sameSocket(protocol, n.protocol) })
+	p.closeReserved(func(b route.Bind) bool { _, stays := want[b]; return !stays })
 	opened, err := p.openPorts()
 	p.installed.Store(p.newInstalled(t))
 	for _, n := range opened {
@@ -202,11 +204,7 @@ func (p *Proxy) openPort(rp *route.Port) (*port, error) {
 	if secure(rp.Protocol) && p.opt.GetCertificate == nil {
 		return nil, errors.New("there are no certificates for a port of TLS")
 	}
-	address := rp.Bind.Address
-	if address == "" {
-		address = p.opt.BindAddress
-	}
-	ln, err := p.listen(net.JoinHostPort(address, strconv.Itoa(int(rp.Bind.Port))))
+	ln, err := p.openSocket(rp.Bind)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +219,20 @@ func (p *Proxy) openPort(rp *route.Port) (*port, error) {
 	n.http1, n.feed1 = n.newHTTP1(), newFeed(ln.Addr())
 	n.http2, n.feed2 = n.newHTTP2(), newFeed(ln.Addr())
 	return n, nil
+}
+
+// openSocket returns the socket of a bind: the reserved one, if there is one.
+func (p *Proxy) openSocket(b route.Bind) (net.Listener, error) {
+	if ln := p.reserved[b]; ln != nil {
+		delete(p.reserved, b)
+		return ln, nil
+	}
+	return p.listen(p.addressOf(b))
+}
+
+// addressOf is where the socket of a bind is opened.
+func (p *Proxy) addressOf(b route.Bind) string {
+	return net.JoinHostPort(cmp.Or(b.Address, p.opt.BindAddress), strconv.Itoa(int(b.Port)))
 }
 
 // newHTTP1 makes the server for HTTP/1. It has no timeouts of its own: see requestConn.
