@@ -104,6 +104,7 @@ type server struct {
 	adminAt  net.Addr // nil without an admin address
 
 	generation int
+	told       int              // the generation that the log has told of
 	letGo      *time.Timer      // when the pools of the tables before this one are let go of; nil before follow
 	snapshot   *object.Snapshot // the one that is installed
 	seen       map[string]bool  // problems that were logged and are still there
@@ -406,7 +407,12 @@ func (s *server) publish(result compile.Result, found []finding) {
 		}
 	}
 	s.seen = seen
-	s.log.Info("serving", "generation", s.generation, "ports", len(result.Table.Ports), "pools", len(result.Table.Pools), "problems", len(seen))
+	level := slog.LevelInfo
+	if s.told == s.generation {
+		level = slog.LevelDebug // only endpoints have changed
+	}
+	s.told = s.generation
+	s.log.Log(context.Background(), level, "serving", "generation", s.generation, "ports", len(result.Table.Ports), "pools", len(result.Table.Pools), "problems", len(seen))
 }
 
 // drain ends the data plane the way that loses no request; a second signal ends it at once.
