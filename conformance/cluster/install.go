@@ -32,12 +32,17 @@ func (c *Cluster) Install(ctx context.Context, checkout string, values ...string
 
 // HelmArgs are what install and upgrade have in common: names, chart and image. The image's hash is an annotation of the pods, so that another image rolls them.
 func (c *Cluster) HelmArgs(checkout string) ([]string, error) {
+	return c.HelmArgsOf(checkout, Release, Namespace)
+}
+
+// HelmArgsOf are those for another release beside the first, in another namespace.
+func (c *Cluster) HelmArgsOf(checkout, release, namespace string) ([]string, error) {
 	program, err := os.ReadFile(filepath.Join(c.State, "fairlead"))
 	if err != nil {
 		return nil, fmt.Errorf("find the image's program: %w", err)
 	}
 	return []string{
-		Release, filepath.Join(checkout, "charts", "fairlead"), "-n", Namespace, "--wait", "--timeout=120s",
+		release, filepath.Join(checkout, "charts", "fairlead"), "-n", namespace, "--wait", "--timeout=120s",
 		"--set=image.registry=localhost,image.repository=fairlead,image.tag=dev,image.pullPolicy=Never",
 		"--set-string=podAnnotations.program=" + digest(program)[:16],
 	}, nil

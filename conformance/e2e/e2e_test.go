@@ -66,6 +66,7 @@ func TestEndToEnd(t *testing.T) {
 		{"unrelated Ingresses come and go", (*field).churn},
 		{"a cold start with many Ingresses", (*field).coldStart},
 		{"certificates are ordered and renewed", (*field).certificates},
+		{"ports of nodes lead to it", (*field).nodes},
 		{"the rights are those that are used", (*field).rights},
 		{"uninstall leaves nothing", (*field).uninstall},
 	} {

@@ -26,6 +26,7 @@ type client struct {
 	host    string
 	tls     *tls.Config
 	path    string // "" is /
+	cookie  string // the value of a header, "" for none
 	fresh   bool   // a new connection for each request
 
 	conn    net.Conn
@@ -87,7 +88,11 @@ func (c *client) exchange(a *answer, method, path, body, number string) error {
 	if err := c.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Number: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, c.host, number, len(body), body); err != nil {
+	cookie := ""
+	if c.cookie != "" {
+		cookie = "Cookie: " + c.cookie + "\r\n"
+	}
+	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Number: %s\r\n%sContent-Length: %d\r\n\r\n%s", method, path, c.host, number, cookie, len(body), body); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	res, err := http.ReadResponse(c.reader, nil)

@@ -2,8 +2,11 @@ package e2e_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -16,7 +19,8 @@ import (
 	"github.com/fairlead-io/fairlead/conformance/cluster"
 )
 
-const account = "system:serviceaccount:" + cluster.Namespace + ":" + cluster.Release
+// accountOf is what the API server calls the account of a release.
+func accountOf(namespace, name string) string { return "system:serviceaccount:" + namespace + ":" + name }
 
 // right is what a rule grants: a verb on a resource, such as patch gateway.networking.k8s.io gateways/status.
 type right struct{ verb, group, resource string }
@@ -37,8 +41,8 @@ func unexercised(r right) string {
 // rights compares what the chart grants with what the API server saw during the whole run: nothing is needed that is not granted, and nothing is granted that nobody
 // needs. An API server that has just started refuses what is granted, too, until it has read the roles.
 func (f *field) rights(t *testing.T) {
-	used, refused := f.used(t)
-	granted := f.granted(t)
+	used, refused := f.used(t, accountOf(cluster.Namespace, cluster.Release))
+	granted := f.granted(t, cluster.Release)
 	for _, r := range slices.SortedFunc(maps.Keys(refused), compareRights) {
 		if !granted[r] {
 			t.Errorf("not granted, and needed: %s", r)
@@ -58,48 +62,66 @@ func (f *field) rights(t *testing.T) {
 
 func compareRights(a, b right) int { return strings.Compare(a.String(), b.String()) }
 
-// used reads the audit log.
-func (f *field) used(t *testing.T) (used, refused map[right]bool) {
+// used reads in the audit log what an account did, and what it was not allowed to.
+func (f *field) used(t *testing.T, account string) (used, refused map[right]bool) {
+	t.Helper()
+	used, refused = map[right]bool{}, map[right]bool{}
+	f.audit(t, 0, func(e auditEvent) {
+		if e.User.Username != account || e.ObjectRef.Resource == "" {
+			return
+		}
+		if r := e.right(); e.Status.Code == 403 {
+			refused[r] = true
+		} else {
+			used[r] = true
+		}
+	})
+	return used, refused
+}
+
+// auditEvent is a line of the audit log.
+type auditEvent struct {
+	Verb      string
+	User      struct{ Username string }
+	ObjectRef struct{ APIGroup, Resource, Subresource, Name string }
+	Status    struct{ Code int } `json:"responseStatus"`
+}
+
+func (e auditEvent) right() right {
+	return right{e.Verb, e.ObjectRef.APIGroup, strings.TrimSuffix(e.ObjectRef.Resource+"/"+e.ObjectRef.Subresource, "/")}
+}
+
+// audit reads the audit log from an offset on, and returns where it ends now.
+func (f *field) audit(t *testing.T, from int64, each func(auditEvent)) int64 {
 	t.Helper()
 	file, err := os.Open(f.cluster.AuditLog())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	used, refused = map[right]bool{}, map[right]bool{}
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var e struct {
-			Verb      string
-			User      struct{ Username string }
-			ObjectRef struct{ APIGroup, Resource, Subresource string }
-			Status    struct{ Code int } `json:"responseStatus"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			t.Fatal(err)
-		}
-		if e.User.Username != account || e.ObjectRef.Resource == "" {
-			continue
-		}
-		r := right{e.Verb, e.ObjectRef.APIGroup, strings.TrimSuffix(e.ObjectRef.Resource+"/"+e.ObjectRef.Subresource, "/")}
-		if e.Status.Code == 403 {
-			refused[r] = true
-		} else {
-			used[r] = true
-		}
-	}
-	if err := lines.Err(); err != nil {
+	if _, err := file.Seek(from, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	return used, refused
+	lines := bufio.NewReader(file)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) { // the rest of the line is still to be written
+			return from
+		}
+		var e auditEvent
+		if err = cmp.Or(err, json.Unmarshal(line, &e)); err != nil {
+			t.Fatal(err)
+		}
+		from += int64(len(line))
+		each(e)
+	}
 }
 
-// granted reads the roles of the release.
-func (f *field) granted(t *testing.T) map[right]bool {
+// granted reads the roles of a release.
+func (f *field) granted(t *testing.T, release string) map[right]bool {
 	t.Helper()
 	var list struct{ Items []rbacv1.ClusterRole } // a Role has the same rules
-	text := must(t, "", "kubectl", "get", "clusterroles,roles", "-A", "-l", "app.kubernetes.io/instance="+cluster.Release, "-o", "json")
+	text := must(t, "", "kubectl", "get", "clusterroles,roles", "-A", "-l", "app.kubernetes.io/instance="+release, "-o", "json")
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
 		t.Fatal(err)
 	}
