@@ -51,7 +51,8 @@ func TestMustOfConnectionRoutes(t *testing.T) {
 			asks:   []string{"CONNECTION tls://example.com => closed no-route", "CONNECTION tls://test.example.net => closed no-route"},
 		},
 		{
-			// "If both the Listener and TLSRoute have specified hostnames, any TLSRoute hostnames that do not match any Listener hostname MUST be ignored."
+			// TLSRouteSpec.Hostnames: "If both the Listener and TLSRoute have specified hostnames, any TLSRoute hostnames that do not match any Listener hostname MUST be
+			// ignored."
 			name:   "a hostname that it does not have, beside one that it has",
 			in:     mustConnectionGateway + mustServices + mustConnectionRoute("TLSRoute", "a", "tls", `hostnames: [test.example.com, test.example.net], `+toV1),
 			status: []string{"TLSRoute shop/a on infra/gw/tls: Accepted ResolvedRefs"},
@@ -66,9 +67,8 @@ func TestMustOfConnectionRoutes(t *testing.T) {
 			asks:   []string{"CONNECTION tls://ab.example.com => closed no-route"},
 		},
 		{
-			// "A Listener MUST be have protocol set to TLS when a TLSRoute attaches to it. The implementation MUST raise an 'Accepted' Condition with a status of
-			// `False`". The sentence goes on "with the reason of "UnsupportedValue"", and is kept out of the CRDs; the conformance tests of the same version
-			// (TLSRouteInvalidNoMatchingListener) demand NotAllowedByListeners, as for the other kinds.
+			// TLSRouteSpec: "A TLSRoute MUST be attached to a Listener of protocol TLS." TLSRouteSpec.Hostnames: "A Listener MUST be have protocol set to TLS when a
+			// TLSRoute attaches to it." What reason is given, must-elsewhere.txt says.
 			name:   "TLSRoute on a listener of HTTP",
 			in:     mustConnectionGateway + mustServices + mustConnectionRoute("TLSRoute", "a", "http", `hostnames: [test.example.com], `+toV1),
 			status: []string{"TLSRoute shop/a on infra/gw/http: ResolvedRefs; Accepted=False NotAllowedByListeners", "listener http: Accepted Programmed ResolvedRefs routes=0"},
@@ -89,14 +89,16 @@ func TestMustOfConnectionRoutes(t *testing.T) {
 			asks:   []string{"CONNECTION tls://a.example.com => closed no-backend", "CONNECTION tls://b.example.com => infra/gw/tls: closed no-backend"},
 		},
 		{
-			// TCPRouteRule.BackendRefs: "If unspecified or invalid [...], the underlying implementation MUST actively reject connection attempts to this backend."
+			// TCPRouteRule.BackendRefs: "If unspecified or invalid (refers to a nonexistent resource or a Service with no endpoints), the underlying implementation MUST
+			// actively reject connection attempts to this backend."
 			name:   "TCPRoute to a Service that does not exist",
 			in:     mustConnectionGateway + mustConnectionRoute("TCPRoute", "a", "tcp", toV1),
 			status: []string{"TCPRoute shop/a on infra/gw/tcp: Accepted; ResolvedRefs=False BackendNotFound"},
 			asks:   []string{"CONNECTION tcp://:5432 => infra/gw/tcp: closed no-backend"},
 		},
 		{
-			// UDPRouteRule.BackendRefs: the same.
+			// UDPRouteRule.BackendRefs: "If unspecified or invalid (refers to a nonexistent resource or a Service with no endpoints), the underlying implementation MUST
+			// actively reject connection attempts to this backend."
 			name:   "UDPRoute to a port that is not one of UDP",
 			in:     mustConnectionGateway + mustServices + mustConnectionRoute("UDPRoute", "a", "udp", toV1),
 			status: []string{"UDPRoute shop/a on infra/gw/udp: Accepted; ResolvedRefs=False"},
@@ -118,7 +120,8 @@ func TestMustOfConnectionRoutes(t *testing.T) {
 			asks:   []string{"CONNECTION tcp://:5432 => infra/gw/tcp: closed no-backend"},
 		},
 		{
-			// TLSRouteRule.Name: "This name MUST be unique within a Route if it is set." Of TCPRouteSpec.Rules and its like a cluster takes one.
+			// TLSRouteRule.Name, TCPRouteRule.Name, UDPRouteRule.Name: "This name MUST be unique within a Route if it is set." Of TCPRouteSpec.Rules and its like a cluster
+			// takes one.
 			name:   "a second rule",
 			in:     mustConnectionGateway + mustServices + mustConnectionRoute("TCPRoute", "a", "tcp", `rules: [{name: x, backendRefs: [{name: v1, port: 80}]}, {name: x, backendRefs: [{name: v2, port: 80}]}]`),
 			status: []string{"TCPRoute shop/a spec.rules[1]: the first rule gets everything and this one nothing"},

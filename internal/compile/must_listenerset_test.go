@@ -24,15 +24,16 @@ func TestMustOfListenerSets(t *testing.T) {
 	onSet := func(route, set string) string { return mustRouteOn(route, "{kind: ListenerSet, name: "+set+"}", toV1) }
 	checkMust(t, []mustRow{
 		{
-			// GatewaySpec.AllowedListeners: "By default, a Gateway will not allow ListenerSets to attach."
-			// ListenerSetReasonNotAllowed: "used when the ListenerSet is not allowed to be attached to the Gateway."
+			// ListenerSetStatus.Conditions: "Implementations MUST express ListenerSet conditions using the `ListenerSetConditionType` and `ListenerSetConditionReason`
+			// constants so that operators and tools can converge on a common vocabulary to describe ListenerSet state." GatewaySpec.AllowedListeners: "By default, a Gateway
+			// will not allow ListenerSets to attach." ListenerSetReasonNotAllowed: "used when the ListenerSet is not allowed to be attached to the Gateway."
 			name: "not allowed", in: mustGateway + mustSet("s", before, both) + onSet("r", "s") + mustServices,
 			status: []string{"ListenerSet shop/s: Accepted=False NotAllowed", "HTTPRoute shop/r on ListenerSet shop/s: ResolvedRefs; Accepted=False NoMatchingParent"},
 			asks:   []string{"GET http://a.example.com:81/ => no http on :81"},
 		},
 		{
 			// ListenerSetSpec.Listeners: "Implementations MUST treat the parent Gateway as having the merged list of all listeners from itself and attached ListenerSets
-			// using the following precedence: 1. "parent" Gateway"
+			// using the following precedence:" "1. "parent" Gateway"
 			name: "the Gateway comes first", in: mustOpenGateway + mustSet("s", before, `{name: one, protocol: HTTP, port: 80}`) + onSet("r", "s") + mustServices,
 			status: []string{"Gateway infra/gw: Accepted Programmed", "  listener one: ResolvedRefs routes=1 kinds=HTTPRoute,GRPCRoute; Accepted=False HostnameConflict", "Conflicted=True HostnameConflict"},
 			asks:   []string{"GET http://a.example.com/ => 404"},
@@ -69,23 +70,26 @@ func TestMustOfListenerSets(t *testing.T) {
 			asks:   []string{"GET http://a.example.com:81/ => listenerset/shop/s/http: shop/v1:80", "GET http://a.example.com/ => 404"},
 		},
 		{
-			// ListenerEntry.Hostname: "When both listener and route specify hostnames, there MUST be an intersection between the values for a Route to be accepted."
-			// "The Listener Hostname MUST match the Host header of the request."
+			// ListenerEntry.Hostname: "Implementations MUST apply Hostname matching appropriately for each of the following protocols:" "TLS: The Listener Hostname MUST
+			// match the SNI." "HTTP: The Listener Hostname MUST match the Host header of the request." "When both listener and route specify hostnames, there MUST be an
+			// intersection between the values for a Route to be accepted."
 			name: "hostnames", in: mustOpenGateway + mustSet("s", before, `{name: one, protocol: HTTP, port: 81, hostname: "*.example.com"}`) +
 				mustRouteOn("r", "{kind: ListenerSet, name: s}", "hostnames: [a.test], "+toV1) + mustRouteOn("q", "{kind: ListenerSet, name: s}", toV1) + mustServices,
 			status: []string{"HTTPRoute shop/r on ListenerSet shop/s: ResolvedRefs; Accepted=False NoMatchingListenerHostname"},
 			asks:   []string{"GET http://a.example.com:81/ => listenerset/shop/s/one: shop/v1:80", "GET http://a.test:81/ => 404"},
 		},
 		{
-			// ListenerEntryStatus.SupportedKinds: "If kinds are specified in Spec that are not supported, they MUST NOT appear in this list and an implementation MUST set
-			// the "ResolvedRefs" condition to "False" with the "InvalidRouteKinds" reason. If both valid and invalid Route kinds are specified, the implementation MUST
-			// reference the valid Route kinds that have been specified."
+			// ListenerEntryStatus.SupportedKinds: "This MUST represent the kinds supported by an implementation for that Listener configuration." "If kinds are specified in
+			// Spec that are not supported, they MUST NOT appear in this list and an implementation MUST set the "ResolvedRefs" condition to "False" with the
+			// "InvalidRouteKinds" reason." "If both valid and invalid Route kinds are specified, the implementation MUST reference the valid Route kinds that have been
+			// specified."
 			name: "kinds", in: mustOpenGateway + mustSet("s", before, `{name: one, protocol: HTTP, port: 81, allowedRoutes: {kinds: [{kind: HTTPRoute}, {kind: Odd}]}}`),
 			status: []string{"  listener one: Accepted Programmed routes=0 kinds=HTTPRoute; ResolvedRefs=False InvalidRouteKinds"},
 		},
 		{
-			// ListenerEntryStatus.AttachedRoutes: "the AttachedRoutes field count MUST be set for Listeners, even if the Accepted condition of an individual Listener is
-			// set to "False"."
+			// ListenerEntryStatus.AttachedRoutes: "Listener status does not impact successful attachment, i.e. the AttachedRoutes field count MUST be set for Listeners,
+			// even if the Accepted condition of an individual Listener is set to "False"." "Routes with any other value for the Accepted condition MUST NOT be included in
+			// this count."
 			name: "routes of a listener that is not accepted", in: mustOpenGateway + mustSet("s", before, `{name: one, protocol: HTTP, port: 80}, {name: two, protocol: HTTP, port: 81}`) +
 				onSet("r", "s") + mustServices,
 			status: []string{"  listener one: ResolvedRefs routes=1", "  listener two: Accepted Programmed ResolvedRefs routes=1"},
@@ -109,6 +113,19 @@ kind: ReferenceGrant
 metadata: {name: g, namespace: infra}
 spec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}], to: [{group: "", kind: Secret}]}`,
 			status: []string{"ResolvedRefs=False RefNotPermitted"},
+		},
+		{
+			// ListenerEntry.Name: "This name MUST be unique within a ListenerSet." The API server sees to it; of two that get past it the second is refused.
+			name: "one name for two listeners", in: mustOpenGateway + mustSet("s", before, `{name: one, protocol: HTTP, port: 81}, {name: one, protocol: HTTP, port: 82}`),
+			asks: []string{"GET http://a.example.com:81/ => 404", "GET http://a.example.com:82/ => no http on :82"},
+		},
+		{
+			// ListenerEntry.AllowedRoutes: "Matching precedence MUST be determined in order of the following criteria:" The most specific match, then the oldest route, then
+			// the first in the alphabet.
+			name: "precedence among routes", in: mustOpenGateway + mustSet("s", before, both) + onSet("b", "s") + mustServices +
+				mustRouteOn("c", "{kind: ListenerSet, name: s}", `rules: [{matches: [{path: {value: /c}}], backendRefs: [{name: v2, port: 80}]}]`) +
+				mustRouteOn("a", "{kind: ListenerSet, name: s}", toV2),
+			asks: []string{"GET http://a.example.com:81/ => listenerset/shop/s/one: shop/v2:80  # HTTPRoute shop/a", "GET http://a.example.com:81/c => listenerset/shop/s/one: shop/v2:80  # HTTPRoute shop/c"},
 		},
 	})
 }

@@ -18,8 +18,8 @@ func TestMustOfXBackendTrafficPolicies(t *testing.T) {
 	toV1 := mustGateway + mustRoute("r", toV1) + mustServices
 	checkMust(t, []mustRow{
 		{
-			// "After the retry budget has been exceeded, additional retries to the backend MUST return a 503 response to the client." How is for package backend to say, of
-			// pools whose budget is strict; by default of 20 percent, 10s, and 10 a second.
+			// BackendTrafficPolicySpec.RetryConstraint: "After the retry budget has been exceeded, additional retries to the backend MUST return a 503 response to the
+			// client." How is for package backend to say, of pools whose budget is strict; by default of 20 percent, 10s, and 10 a second.
 			name: "over the budget", in: toV1 + mustTraffic("p", before, ""),
 			table:  []string{"pool shop/v1:80  http retry-budget=20%/10s+10/1s strict"},
 			status: []string{"XBackendTrafficPolicy shop/p for infra/gw: Accepted"},
