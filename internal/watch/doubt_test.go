@@ -23,7 +23,7 @@ func shop(n int) []metav1.Object {
 
 func everything(string, *stored) bool { return true }
 
-// K6: the API server lists nothing for half a minute. Nothing of what is served is lost, whichever kind is listed first.
+// The API server lists nothing for half a minute. Nothing of what is served is lost, whichever kind is listed first.
 func TestEmptyListIsNotBelieved(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
 		objs := shop(12)

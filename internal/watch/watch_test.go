@@ -336,7 +336,7 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// K5: watches that expire every two seconds for ten minutes, while objects change.
+// Watches that expire every two seconds for ten minutes, while objects change.
 func TestExpiry(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
 		a.put(oneOfEach()...)
@@ -383,7 +383,7 @@ func TestStreamsEnd(t *testing.T) {
 	})
 }
 
-// K1, K4: the API server is away for five minutes.
+// The API server is away for five minutes.
 func TestOutage(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
 		a.put(oneOfEach()...)
@@ -521,7 +521,7 @@ func TestEndlessWatch(t *testing.T) {
 	})
 }
 
-// K2: an API server that accepts requests and never answers.
+// An API server that accepts requests and never answers.
 func TestSilentServer(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
 		a.put(oneOfEach()...)
@@ -579,7 +579,7 @@ func count(list []string) map[string]int {
 	return out
 }
 
-// K30: permissions are withdrawn while running, and given back.
+// Permissions are withdrawn while running, and given back.
 func TestRefusedWhileRunning(t *testing.T) {
 	inBothModes(t, func(t *testing.T, a *fakeAPI) {
 		a.put(oneOfEach()...)
