@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -231,7 +232,7 @@ func explainBackends(snap *object.Snapshot, opt compile.Options, rule *route.Rul
 			say("backend with weight %d: a redirect\n", b.Weight)
 			served = served || b.Weight > 0
 		default:
-			endpoints := compile.Endpoints(snap, opt, []route.PoolKey{b.Pool.Key})[b.Pool.Key]
+			endpoints := slices.DeleteFunc(compile.Endpoints(snap, opt, []route.PoolKey{b.Pool.Key})[b.Pool.Key], func(e route.Endpoint) bool { return e.Unready })
 			say("backend %s with weight %d%s: %s\n", b.Pool.Key, b.Weight, policyText(b.Pool.Policy), endpointsText(endpoints, none))
 			if b.Pool.TLS != nil {
 				say("  by TLS: %s\n", b.Pool.TLS)

@@ -13,9 +13,10 @@ import (
 // Attempt is what Do is told about one request beside the request itself, and what it tells about it. The zero value is ready. One Attempt serves one call of Do;
 // it may be read when Do has returned.
 type Attempt struct {
-	// HeaderTimeout, if not zero, replaces Options.HeaderTimeout; negative is no limit. If it is zero and the context has a deadline, only that counts.
+	// HeaderTimeout, if not zero, replaces Options.HeaderTimeout; negative is no limit. If it is zero and the context has a deadline, only that counts. What the pool says of
+	// it (route.Care.Response) counts beside it, unless TryTimeout is not zero.
 	HeaderTimeout time.Duration
-	// TryTimeout limits each try, from picking an endpoint to the end of the response. It does not limit what follows a 101 response. Zero is no limit. The error,
+	// TryTimeout limits each try, from picking an endpoint to the end of the response. It does not limit what follows a 101 response. Not positive is no limit. The error,
 	// also of reading the response's body, is an *Error with the reason BackendTimeout.
 	TryTimeout time.Duration
 	// Interrupt, if not nil, is called when TryTimeout has ended a try before the request's body was at its end. It must make a Read of the body that is under
@@ -48,6 +49,8 @@ type Attempt struct {
 //
 // A connection that cannot be made leads to another endpoint, whatever the method. So does a connection that turns out to be closed before anything was sent on
 // it. One that breaks later does so for GET, HEAD and OPTIONS requests without a body, once and within Options.RetryPercent.
+//
+// A request that may be repeated, and was not answered, is taken back from an endpoint that is given up in the meantime, and goes to another.
 //
 // Attempt.Retry has the request sent again after a response with one of its codes, and, if the method is idempotent, after a connection that broke and a try that
 // took too long; to an endpoint that it was not tried on if there is one, within the budget of the pool, and as long as the body that was read so far is short

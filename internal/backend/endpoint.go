@@ -41,6 +41,7 @@ type endpoint struct {
 	tally    tally
 	leftOut  atomic.Bool // health.out
 	gone     atomic.Bool // no new requests; connections are closed when nothing is in flight
+	unready  atomic.Bool // it has gone because it is not ready any more
 	ailing   atomic.Bool // health is not the zero health
 
 	info     route.Endpoint // held: pool.mu

@@ -30,6 +30,11 @@ func (e *endpoint) expectedLatency(now time.Duration) float64 {
 	return latency
 }
 
+// usualLatency is what the endpoint took when it last answered, whenever that was; 0 if nothing is known.
+func (e *endpoint) usualLatency() time.Duration {
+	return time.Duration(math.Float64frombits(e.latency.Load()))
+}
+
 // delayOf returns the time after which an endpoint among some should answer one more request, counting those that it has in proportion to its weight. One of which nothing is
 // known gets one request, and more when it has answered that.
 func (s *Set) delayOf(in []*endpoint) func(*endpoint) float64 {

@@ -37,6 +37,7 @@ const (
 	unsent         // nothing of it was sent
 	broken         // it may have been received, but there was no answer
 	late           // it was received, as far as is known, but there was no answer in time
+	moved          // the same, and its endpoint was given up; the budget allows that it goes to another
 	answered       // there was an answer, which is as good as none
 )
 
@@ -57,6 +58,7 @@ var (
 	errTLSTimeout        = errors.New("not finished in time")
 	errHeaderTimeout     = errors.New("no response in time")
 	errTryTimeout        = errors.New("no more time for this try")
+	errForsaken          = errors.New("the endpoint was given up before it answered")
 	errManyInformational = errors.New("too many 1xx responses")
 	errBroke             = errors.New("as many requests of the pool were sent again as its budget allows")
 	errTryOver           = errors.New("the request is over")
@@ -155,6 +157,8 @@ func backendFailure(t *try, err error) *Error {
 		}
 	case errors.Is(err, errHeaderTimeout):
 		f.Reason, f.retry = route.BackendTimeout, late
+	case errors.Is(err, errForsaken):
+		f.Reason, f.retry = route.BackendTimeout, moved
 	case t.severed, isBroken(err):
 		f.Reason, f.retry, f.stale = route.BackendReset, broken, t.reused && !isStreamReset(err)
 		if t.unsent() {

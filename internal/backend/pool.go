@@ -72,6 +72,7 @@ func (p *Pool) update(eps []route.Endpoint) {
 	if p.given = nil; slices.ContainsFunc(eps, func(ep route.Endpoint) bool { return ep.DNS }) {
 		p.given, eps = eps, p.set.names.resolve(eps)
 	}
+	eps, unready := split(eps)
 	old := p.endpoints
 	next := make(map[string]*endpoint, len(eps))
 	var added []*endpoint
@@ -93,6 +94,7 @@ func (p *Pool) update(eps []route.Endpoint) {
 	if len(added) == 0 && same && len(next) == len(old) {
 		return
 	}
+	p.giveUp(unready, next)
 	p.endpoints = next
 	if len(old) > 0 { // the first endpoints of a pool cannot leave requests to others
 		for _, e := range added {
@@ -100,6 +102,24 @@ func (p *Pool) update(eps []route.Endpoint) {
 		}
 	}
 	p.replace(merge(p.list.Load().all, next, added))
+}
+
+// giveUp notes which endpoints leave the pool because they are not ready any more. The caller holds p.mu.
+func (p *Pool) giveUp(unready []route.Endpoint, next map[string]*endpoint) {
+	for _, ep := range unready {
+		if e := p.endpoints[ep.Address]; e != nil && next[ep.Address] == nil {
+			e.unready.Store(true)
+		}
+	}
+}
+
+// split tells the endpoints that may be used from those that are not ready.
+func split(eps []route.Endpoint) (ready, unready []route.Endpoint) {
+	n := slices.IndexFunc(eps, func(ep route.Endpoint) bool { return ep.Unready })
+	if n < 0 {
+		return eps, nil
+	}
+	return eps[:n], eps[n:]
 }
 
 // replace makes all the endpoints of the pool, and lets go of those that are not among them any more. The caller holds p.mu.

@@ -43,6 +43,8 @@ func (x *exchange) again(err *Error) bool {
 	}
 	x.pause = 0
 	switch {
+	case err.retry == moved:
+		x.repeats += min(1, x.attempts()) // of a policy it is one, too
 	case err.retry == unsent && x.mayGoElsewhere(err):
 	case x.mayResend(err):
 		x.resent = true
@@ -100,14 +102,29 @@ func (x *exchange) mayRepeat(err *Error) bool {
 	return x.withinBudget()
 }
 
-func (x *exchange) withinBudget() bool {
-	terms := x.pool.list.Load().care.Budget
-	ok := x.pool.budget.take(x.pool.set.now(), x.pool.traffic.begun(), x.pool.set.opt.RetryPercent, terms)
-	x.broke = !ok && terms.Strict
-	if hook := x.pool.set.opt.Hooks.RetryRefused; !ok && hook != nil {
-		hook(x.pool.key)
+// attempts is how often the policy has a request sent again at most.
+func (x *exchange) attempts() int {
+	if x.policy == nil {
+		return 0
 	}
+	return x.policy.Attempts
+}
+
+func (x *exchange) withinBudget() bool {
+	ok, strict := x.pool.mayRetry(false)
+	x.broke = !ok && strict
 	return ok
+}
+
+// mayRetry reports whether the budget allows another request to be sent again, which is counted then, and whether one that is refused must not be answered in any other way.
+// known says that this request was refused before.
+func (p *Pool) mayRetry(known bool) (ok, strict bool) {
+	terms := p.list.Load().care.Budget
+	ok = p.budget.take(p.set.now(), p.traffic.begun(), p.set.opt.RetryPercent, terms)
+	if hook := p.set.opt.Hooks.RetryRefused; !ok && !known && hook != nil {
+		hook(p.key)
+	}
+	return ok, terms.Strict
 }
 
 // backoff is how long to wait before the next try.

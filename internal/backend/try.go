@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,12 +39,18 @@ type try struct {
 	reused  bool
 	severed bool // conn was found to be closed or to have brought something unasked, before anything was sent on it
 
+	movable bool        // see exchange.movable
+	tried   []*endpoint // before, to no avail
+
 	mu      sync.Mutex
-	done    bool // RoundTrip has returned
-	timeout time.Duration
-	timer   *time.Timer
-	limit   *time.Timer // of the whole try; nil is none
-	torn    bool        // reading the request's body was broken off
+	done    bool          // RoundTrip has returned
+	timeout time.Duration // from the end of the request to the head of the response; not positive is none
+	timer   *time.Timer   // of look
+	step    time.Duration // that timer was set to
+	waited  time.Duration // since the request was written, when timer was set
+	refused bool          // the budget did not let the request go elsewhere
+	limit   *time.Timer   // of the whole try; nil is none
+	torn    bool          // reading the request's body was broken off
 	relay
 }
 
@@ -65,6 +72,9 @@ type informational struct {
 // headerTimeout returns the limit on the time to the head of the response; 0 is none.
 func (x *exchange) headerTimeout() time.Duration {
 	d := x.attempt.HeaderTimeout
+	if own := x.pool.list.Load().care.Response; own > 0 && x.attempt.TryTimeout == 0 && (d <= 0 || own < d) {
+		return own
+	}
 	if d == 0 {
 		if _, ok := x.req.Context().Deadline(); !ok {
 			d = x.pool.set.opt.HeaderTimeout
@@ -75,6 +85,7 @@ func (x *exchange) headerTimeout() time.Duration {
 
 func newTry(x *exchange, e *endpoint) *try {
 	t := &try{endpoint: e, body: x.body, start: x.pool.set.now(), safe: x.safe, timeout: x.headerTimeout(), relay: relay{to: x.attempt.Informational}}
+	t.movable, t.tried = x.movable(), slices.Clip(x.tried)
 	t.trace.GotConn = t.gotConn
 	t.trace.Got1xxResponse = t.got1xx
 	t.trace.WroteRequest = t.wroteRequest
@@ -177,20 +188,6 @@ func (t *try) unsent() bool {
 	return t.severed || c != nil && c.exclusive && !t.endpoint.secure() && c.sent.Load() == t.sent
 }
 
-// wroteRequest implements httptrace.ClientTrace.WroteRequest.
-func (t *try) wroteRequest(info httptrace.WroteRequestInfo) {
-	t.wrote.Store(int64(t.endpoint.pool.set.now()))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.done || info.Err != nil || t.timeout <= 0:
-	case t.timer == nil:
-		t.timer = time.AfterFunc(t.timeout, func() { t.cancel(errHeaderTimeout) })
-	default:
-		t.timer.Reset(t.timeout)
-	}
-}
-
 // got1xx implements httptrace.ClientTrace.Got1xxResponse.
 func (t *try) got1xx(code int, header textproto.MIMEHeader) error {
 	t.mu.Lock()
@@ -260,7 +257,7 @@ func (t *try) check(res *http.Response) error {
 	}
 	switch limit := t.endpoint.pool.set.opt.HeaderCount; {
 	case err != nil:
-	case errors.Is(context.Cause(t.ctx), errHeaderTimeout), errors.Is(context.Cause(t.ctx), errTryTimeout): // at the same moment
+	case errors.Is(context.Cause(t.ctx), errHeaderTimeout), errors.Is(context.Cause(t.ctx), errTryTimeout), errors.Is(context.Cause(t.ctx), errForsaken): // at the same moment
 		err = context.Cause(t.ctx)
 	case res.StatusCode < 100 || res.StatusCode > 999:
 		err = &protocolError{fmt.Sprintf("status %d is not between 100 and 999", res.StatusCode)}

@@ -52,6 +52,7 @@ var careAnnotations = []careAnnotation{
 	spanOf("queue-timeout", time.Millisecond, time.Hour, func(s *careSettings) *time.Duration { return &s.care.Limits.Queue }),
 	countOf("max-requests-per-connection", 1, 1_000_000_000, func(s *careSettings) *int { return &s.care.Limits.Uses }),
 	spanOf("connection-lifetime", time.Second, 24*time.Hour, func(s *careSettings) *time.Duration { return &s.care.Limits.Lifetime }),
+	spanOf("response-timeout", time.Millisecond, time.Hour, func(s *careSettings) *time.Duration { return &s.care.Response }),
 	spanOf("hold", time.Millisecond, 10*time.Minute, func(s *careSettings) *time.Duration { return &s.care.Hold }),
 	countOf("retry-attempts", 0, 100, func(s *careSettings) *int { return &s.retry.Attempts }),
 	{"retry-codes", (*careSettings).retryCodes},

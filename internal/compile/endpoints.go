@@ -18,7 +18,8 @@ import (
 )
 
 // Endpoints returns who serves each of the pools: the ready endpoints in the EndpointSlices of the Service, or, if there is none, those that still serve while
-// they terminate. They are sorted, and each occurs once. Every pool that is asked for is in the result; one that nobody serves has no endpoints there.
+// they terminate. They are sorted, and each occurs once. Every pool that is asked for is in the result; one that nobody serves has no endpoints there. After them come those
+// that are neither ready nor terminating, marked as Unready: nothing is sent to them, and what they were sent before may be in vain.
 //
 // It is apart from Compile because endpoints change far more often than routes. Its cost depends on the endpoints of the pools, and on nothing else in the
 // snapshot.
@@ -50,7 +51,7 @@ func (e *endpointSet) pool(in *object.Snapshot, opt Options, key route.PoolKey) 
 	}
 	e.udp = key.UDP
 	e.port, e.allReady, e.allowNames = service.Spec.Ports[i].Name, service.Spec.PublishNotReadyAddresses, opt.AllowExternalName
-	e.ready, e.leaving = e.ready[:0], e.leaving[:0]
+	e.ready, e.leaving, e.unready = e.ready[:0], e.leaving[:0], e.unready[:0]
 	for _, slice := range in.EndpointSlices[ref] {
 		e.addSlice(slice)
 	}
@@ -77,7 +78,7 @@ type endpointSet struct {
 	allowNames bool
 	home       func() site
 
-	ready, leaving []endpoint
+	ready, leaving, unready []endpoint
 }
 
 // endpoint is one endpoint of a slice: addr, or name for one that is a DNS name.
@@ -146,6 +147,8 @@ func (e *endpointSet) list(c *discoveryv1.EndpointConditions) *[]endpoint {
 		return &e.ready
 	case serving && value(c.Terminating):
 		return &e.leaving
+	case !serving && !value(c.Terminating):
+		return &e.unready
 	}
 	return nil
 }
@@ -178,7 +181,7 @@ func (e *endpointSet) endpoints(service *corev1.Service) []route.Endpoint {
 	use = slices.CompactFunc(use, func(a, b endpoint) bool { return a.addr == b.addr && a.name == b.name && a.port == b.port })
 	use = oncePerTarget(use, service.Spec.IPFamilies)
 	if len(use) == 0 {
-		return nil
+		return e.addUnready(nil)
 	}
 	if l, _ := localityOf(service); l != "" {
 		e.home().measureDistances(l, use)
@@ -187,6 +190,17 @@ func (e *endpointSet) endpoints(service *corev1.Service) []route.Endpoint {
 	out := make([]route.Endpoint, len(use))
 	for i, x := range use {
 		out[i] = route.Endpoint{Address: x.address(), DNS: x.name != "", Terminating: leaving, Zone: x.zone, Node: x.node, Distance: x.distance, Weight: weigh(weights, &x)}
+	}
+	return e.addUnready(out)
+}
+
+// addUnready adds those that are not ready to those that are. Names are left out: the data plane knows their addresses, and not the other way round.
+func (e *endpointSet) addUnready(out []route.Endpoint) []route.Endpoint {
+	slices.SortFunc(e.unready, compareEndpoints)
+	for i := range e.unready {
+		if x := &e.unready[i]; x.name == "" {
+			out = append(out, route.Endpoint{Address: x.address(), Unready: true})
+		}
 	}
 	return out
 }

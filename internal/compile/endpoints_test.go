@@ -67,6 +67,8 @@ func TestEndpoints(t *testing.T) {
 	}
 	fqdn := newSlice("", 8080, at("B.example.com"), at("a_b"), at("10.0.0.9"))
 	fqdn.AddressType = discoveryv1.AddressTypeFQDN
+	unreadyName := newSlice("", 8080, when("R", at("c.example.com")))
+	unreadyName.AddressType = discoveryv1.AddressTypeFQDN
 	type slices = []*discoveryv1.EndpointSlice
 	edit := func(s *discoveryv1.EndpointSlice, f func(*discoveryv1.EndpointPort)) *discoveryv1.EndpointSlice {
 		f(&s.Ports[0])
@@ -93,17 +95,18 @@ func TestEndpoints(t *testing.T) {
 		{"nil slice", plain, slices{nil, newSlice("", 8080, at("10.0.0.1"))}, Options{}, []string{"10.0.0.1:8080"}},
 
 		// ready: A nil value should be interpreted as "true".
-		{"conditions missing", plain, slices{newSlice("", 8080, at("10.0.0.1"), when("r", at("10.0.0.2")), when("R", at("10.0.0.3")))}, Options{}, []string{"10.0.0.1:8080", "10.0.0.2:8080"}},
+		{"conditions missing", plain, slices{newSlice("", 8080, at("10.0.0.1"), when("r", at("10.0.0.2")), when("R", at("10.0.0.3")))}, Options{}, []string{"10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080 unready"}},
 		{"ready before terminating", plain, slices{newSlice("", 8080, when("Rst", at("10.0.0.1")), when("rsT", at("10.0.0.2")))}, Options{}, []string{"10.0.0.2:8080"}},
 		{"terminating if none is ready", plain, slices{newSlice("", 8080, when("Rst", at("10.0.0.1")), when("RSt", at("10.0.0.2")), when("RsT", at("10.0.0.3")), when("Rt", at("10.0.0.4")))}, Options{}, []string{
 			"10.0.0.1:8080 terminating",
 		}},
-		{"none is of use", plain, slices{newSlice("", 8080, when("RST", at("10.0.0.1")), when("RSt", at("10.0.0.2")))}, Options{}, nil},
+		{"none is of use", plain, slices{newSlice("", 8080, when("RST", at("10.0.0.1")), when("RSt", at("10.0.0.2")))}, Options{}, []string{"10.0.0.1:8080 unready"}},
+		{"unready after ready, names not at all", plain, slices{newSlice("", 8080, when("RS", at("10.0.0.1")), when("R", at("10.0.0.0")), at("10.0.0.2")), unreadyName}, Options{AllowExternalName: true}, []string{"10.0.0.2:8080", "10.0.0.0:8080 unready", "10.0.0.1:8080 unready"}},
 		// publishNotReadyAddresses indicates that any agent which deals with endpoints for this Service should disregard any indications of ready/not-ready.
 		{"publishNotReadyAddresses", eager, slices{newSlice("", 8080, when("RST", at("10.0.0.1")), when("r", at("10.0.0.2")))}, Options{}, []string{"10.0.0.1:8080", "10.0.0.2:8080"}},
 
 		{"the same address in two slices", plain, slices{newSlice("", 8080, at("10.0.0.1")), newSlice("", 8080, inZone, at("10.0.0.1"))}, Options{}, []string{"10.0.0.1:8080 eu-1a node-7"}},
-		{"ready in one slice, not in another", plain, slices{newSlice("", 8080, when("R", at("10.0.0.1"))), newSlice("", 8080, at("10.0.0.1"))}, Options{}, []string{"10.0.0.1:8080"}},
+		{"ready in one slice, not in another", plain, slices{newSlice("", 8080, when("R", at("10.0.0.1"))), newSlice("", 8080, at("10.0.0.1"))}, Options{}, []string{"10.0.0.1:8080", "10.0.0.1:8080 unready"}},
 		{"the same address with two ports", plain, slices{newSlice("", 8080, at("10.0.0.1")), newSlice("", 8081, at("10.0.0.1"))}, Options{}, []string{"10.0.0.1:8080", "10.0.0.1:8081"}},
 		// No semantics are defined for additional addresses beyond the first.
 		{"more addresses", plain, slices{newSlice("", 8080, discoveryv1.Endpoint{Addresses: []string{"10.0.0.1", "10.0.0.2"}})}, Options{}, []string{"10.0.0.1:8080"}},
@@ -156,6 +159,9 @@ func endpointText(e route.Endpoint) string {
 	}
 	if e.Terminating {
 		s += " terminating"
+	}
+	if e.Unready {
+		s += " unready"
 	}
 	if e.Zone != "" || e.Node != "" {
 		s += " " + e.Zone + " " + e.Node

@@ -150,11 +150,9 @@ func (transport) RoundTrip(out *http.Request) (*http.Response, error) {
 	if t.Request != 0 || t.Backend != 0 {
 		x.attempt.HeaderTimeout = -1 // the rule's own limits hold instead
 	}
-	if t.Backend > 0 {
-		x.attempt.TryTimeout = t.Backend
-		if x.body != nil {
-			x.attempt.Interrupt = x.breakOff(errBackendTimeout)
-		}
+	x.attempt.TryTimeout = t.Backend
+	if t.Backend > 0 && x.body != nil {
+		x.attempt.Interrupt = x.breakOff(errBackendTimeout)
 	}
 	x.attempt.Retry = x.rule.Retry
 	x.sent = time.Now()

@@ -29,7 +29,7 @@ func TestRuleRetries(t *testing.T) {
 		switch r.URL.Path {
 		case "/fail":
 			w.WriteHeader(500)
-		case "/sit", "/all":
+		case "/sit", "/all", "/pool":
 			<-r.Context().Done()
 		case "/reset":
 			panic(http.ErrAbortHandler)
@@ -39,6 +39,7 @@ func TestRuleRetries(t *testing.T) {
 	rules := map[string]route.Rule{
 		"/fail":  {Retry: &route.Retry{Attempts: 2, Codes: []int{500}}},
 		"/reset": {Retry: &route.Retry{Attempts: 2}},
+		"/pool":  {Retry: &route.Retry{Attempts: 2}, Timeouts: route.Timeouts{Request: time.Minute}}, // and what the pool says
 		"/sit":   {Retry: &route.Retry{Attempts: 2}, Timeouts: route.Timeouts{Backend: short}},
 		"/all":   {Retry: &route.Retry{Attempts: 50}, Timeouts: route.Timeouts{Backend: short, Request: 3 * short}},
 	}
@@ -46,10 +47,12 @@ func TestRuleRetries(t *testing.T) {
 		addr := serveBackend(t, p, handler)
 		t.Run(string(p), func(t *testing.T) {
 			eachMode(t, func(t *testing.T, m mode) {
-				w := one(service("web", p), addr)
+				pool := service("web", p)
+				pool.Care.Response = 4 * short
+				w := one(pool, addr)
 				w.rules = nil
 				for path, r := range rules {
-					to := rule(path, service("web", p))
+					to := rule(path, pool)
 					to.Retry, to.Timeouts = r.Retry, r.Timeouts
 					w.rules = append(w.rules, to)
 				}
@@ -64,6 +67,7 @@ func TestRuleRetries(t *testing.T) {
 					{"POST", "/fail", "xx", 200, ""},
 					{"GET", "/reset", "xx", 200, ""},
 					{"PUT", "/reset", "xx", 200, ""},
+					{"GET", "/pool", "x", 200, ""},
 					{"GET", "/sit", "xx", 200, ""},
 					{"GET", "/sit", "xxx", 504, "backend-timeout"},
 					{"GET", "/all", strings.Repeat("x", 50), 504, "request-timeout"},
@@ -89,7 +93,7 @@ func TestRuleRetries(t *testing.T) {
 					n, _ := e["retries"].(float64)
 					retries += n
 				}
-				if counted := r.counter("fairlead_backend_retries_total"); counted != retries || counted < 14 {
+				if counted := r.counter("fairlead_backend_retries_total"); counted != retries || counted < 15 {
 					t.Errorf("%v retries were counted, and %v logged", counted, retries)
 				}
 			})

@@ -242,7 +242,10 @@ type Endpoint struct {
 	Name string
 	// Terminating says that the endpoint is on its way out and used only because there is no ready one.
 	Terminating bool
-	Zone, Node  string
+	// Unready says that the endpoint is not to be used: it is not ready, and not on its way out either. What it has in flight may never be answered. All that are not ready
+	// come after all that are.
+	Unready    bool
+	Zone, Node string
 	// Distance is 0 for the endpoints that are preferred for being near, and for all where none are. The others follow in the order of their distance.
 	Distance uint8
 	// Weight is the endpoint's share of the pool's requests beside the others'. Zero means 1.
