@@ -20,7 +20,9 @@ import (
 )
 
 // accountOf is what the API server calls the account of a release.
-func accountOf(namespace, name string) string { return "system:serviceaccount:" + namespace + ":" + name }
+func accountOf(namespace, name string) string {
+	return "system:serviceaccount:" + namespace + ":" + name
+}
 
 // right is what a rule grants: a verb on a resource, such as patch gateway.networking.k8s.io gateways/status.
 type right struct{ verb, group, resource string }
