@@ -28,6 +28,8 @@ SOAK_REQUESTS ?= 1000000
 BENCH         ?= .
 FUZZTIME      ?= 30s
 GRAPHS        ?= 10000
+# Modules that only tests need. The rules of the linters are those of the product.
+NESTED        := conformance conformance/program conformance/acme conformance/grpc conformance/suite
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE          := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
@@ -55,6 +57,9 @@ acme:
 
 lint:
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+	@set -e; linter=$$($(GO) tool -n -modfile=tools/go.mod golangci-lint); for module in $(NESTED); do \
+		echo "== $$module"; $(GO) -C $$module vet ./...; (cd $$module && $$linter run ./...); $(GO) -C $$module mod tidy -diff; \
+	done
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 

@@ -8,8 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/conformance/program"
 )
 
 // apiServer is a real etcd and a real API server, without nodes: what Fairlead says to a cluster needs no more. All tests share one; each has its namespaces.
@@ -52,10 +52,10 @@ func (a *apiServer) begin(t *testing.T) error {
 		return fmt.Errorf("build the cluster's programs: %w", err)
 	}
 	a.bin = strings.TrimSpace(string(out))
-	if a.dir, err = os.MkdirTemp("", "fairlead-acme-cluster-"); err != nil {
+	if a.dir, err = os.MkdirTemp("", "fairlead-acme-cluster-"); err != nil { //nolint:usetesting // it outlives the test that is the first
 		return err
 	}
-	peer, client, secure := freePort(t), freePort(t), freePort(t)
+	peer, client, secure := program.FreePort(t), program.FreePort(t), program.FreePort(t)
 	if err := a.writeFiles(secure); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ type fleet struct {
 }
 
 type replica struct {
-	*process
+	*program.Process
 	http, tls, admin int
 }
 
@@ -201,15 +201,14 @@ func newFleet(t *testing.T, a *authority, replicas int, acme string) *fleet {
 }
 
 // add starts another replica.
-func (f *fleet) add() *replica {
+func (f *fleet) add() {
 	f.t.Helper()
-	r := &replica{http: freePort(f.t), tls: freePort(f.t), admin: freePort(f.t)}
-	r.process = start(f.t, programs.fairlead, nil, "serve", "--kubeconfig", theCluster.kubeconfig(), "--config", f.config, "--bind-address", "127.0.0.1",
+	r := &replica{http: program.FreePort(f.t), tls: program.FreePort(f.t), admin: program.FreePort(f.t)}
+	r.Process = program.Start(f.t, programs.fairlead, nil, "serve", "--kubeconfig", theCluster.kubeconfig(), "--config", f.config, "--bind-address", "127.0.0.1",
 		"--namespace", f.own, "--watch-namespaces", f.app, "--gateway-addresses", "host", "--log-level", "debug",
 		"--port-map", fmt.Sprintf("80:%d,443:%d", r.http, r.tls), "--admin-address", f.a.address(r.admin))
 	f.replicas = append(f.replicas, r)
 	f.balance()
-	return r
 }
 
 // balance lets the load balancer know who is there.
@@ -217,7 +216,7 @@ func (f *fleet) balance() {
 	var http, tls []string
 	for _, r := range f.replicas {
 		select {
-		case <-r.done:
+		case <-r.Done:
 		default:
 			http, tls = append(http, f.a.address(r.http)), append(tls, f.a.address(r.tls))
 		}
@@ -254,47 +253,15 @@ func (f *fleet) wantServed(host string, within time.Duration) {
 	f.t.Helper()
 	for i, r := range f.replicas {
 		select {
-		case <-r.done:
+		case <-r.Done:
 			continue
 		default:
 		}
-		eventually(f.t, within, fmt.Sprintf("replica %d presents a certificate for %s", i, host), func() error {
+		program.Eventually(f.t, within, fmt.Sprintf("replica %d presents a certificate for %s", i, host), func() error {
 			_, err := served(f.a.address(r.tls), host, f.a.root())
 			return err
 		})
 	}
-}
-
-// leader is the replica that orders; it is the one whose page says so.
-func (f *fleet) leader() *replica {
-	f.t.Helper()
-	var found *replica
-	eventually(f.t, time.Minute, "there is a leader", func() error {
-		for _, r := range f.replicas {
-			select {
-			case <-r.done:
-				continue
-			default:
-			}
-			if strings.Contains(r.log.String(), "leading") && !strings.Contains(r.log.String(), "no longer leading") {
-				found = r
-				return nil
-			}
-		}
-		return errors.New("nobody says so")
-	})
-	return found
-}
-
-// fetch gets a page of a replica.
-func fetch(url string) (string, error) {
-	resp, err := (&http.Client{Timeout: 5 * time.Second}).Get(url)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
 }
 
 func TestHTTP01IsAnsweredByEveryReplica(t *testing.T) {
@@ -304,7 +271,7 @@ func TestHTTP01IsAnsweredByEveryReplica(t *testing.T) {
 	f.ingress("web", "pebble", "a.example.com", "b.example.com")
 	f.wantServed("a.example.com", 2*time.Minute)
 	f.wantServed("b.example.com", 2*time.Minute)
-	if n := a.orders(""); n != 2 {
+	if n := a.orders(); n != 2 {
 		t.Errorf("the authority issued %d certificates, want 2", n)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/conformance/program"
 )
 
 func TestDNS01GetsAWildcard(t *testing.T) {
@@ -21,7 +23,7 @@ func TestDNS01GetsAWildcard(t *testing.T) {
 	f.ingress("web", "dns", "*.example.com", "example.com")
 	f.wantServed("any.example.com", 3*time.Minute)
 	f.wantServed("example.com", 3*time.Minute)
-	eventually(t, time.Minute, "the proofs are taken back", func() error {
+	program.Eventually(t, time.Minute, "the proofs are taken back", func() error {
 		a.zone.mu.Lock()
 		defer a.zone.mu.Unlock()
 		for name, values := range a.zone.txt {
@@ -53,7 +55,7 @@ func TestAnExternalAccountIsBound(t *testing.T) {
 // event waits for an Event about the application with a reason and a text in its note.
 func (f *fleet) event(reason, text string) {
 	f.t.Helper()
-	eventually(f.t, 2*time.Minute, "an Event "+reason, func() error {
+	program.Eventually(f.t, 2*time.Minute, "an Event "+reason, func() error {
 		out := f.kubectl("", "get", "events.events.k8s.io", "-n", f.app, "-o", "json")
 		var list struct {
 			Items []struct{ Reason, Note string }
@@ -86,10 +88,10 @@ spec:
 `)
 	f.wantServed("a.example.com", 3*time.Minute)
 	f.wantServed("b.example.com", time.Minute)
-	if n := a.orders(""); n > 2 {
+	if n := a.orders(); n > 2 {
 		t.Errorf("the authority issued %d certificates for two names in one certificate", n)
 	}
-	eventually(t, time.Minute, "the condition is true", func() error {
+	program.Eventually(t, time.Minute, "the condition is true", func() error {
 		got := f.kubectl("", "get", "gateway", "gw", "-n", f.app, "-o", `jsonpath={.status.conditions[?(@.type=="fairlead.io/CertificatesIssued")].status}`)
 		if got != "True" {
 			return fmt.Errorf("it is %q", got)
@@ -116,7 +118,7 @@ func TestACADownAndWithAnotherRootKeepsWhatThereIs(t *testing.T) {
 	f.ingress("web", "pebble", "a.example.com")
 	f.wantServed("a.example.com", 3*time.Minute)
 	old := a.root()
-	a.pebble.kill()
+	a.pebble.Kill()
 	f.ingress("more", "pebble", "b.example.com")
 	f.event("CertificateFailed", "b.example.com")
 	if _, err := served(a.address(a.tls), "a.example.com", old); err != nil {
@@ -135,16 +137,16 @@ func TestAReplicaThatIsKilledInTheMiddleOfAnOrderIsReplaced(t *testing.T) {
 	f := newFleet(t, a, 3, "  issuers:\n"+a.issuerYAML("pebble"))
 	f.ingress("web", "pebble", "a.example.com")
 	var victim *replica
-	eventually(t, 2*time.Minute, "somebody orders", func() error {
+	program.Eventually(t, 2*time.Minute, "somebody orders", func() error {
 		for _, r := range f.replicas {
-			if strings.Contains(r.log.String(), "trying to solve challenge") {
+			if strings.Contains(r.Log.String(), "trying to solve challenge") {
 				victim = r
 				return nil
 			}
 		}
 		return errors.New("nobody does")
 	})
-	victim.kill()
+	victim.Kill()
 	f.balance()
 	begun := time.Now()
 	f.wantServed("a.example.com", 3*time.Minute)
@@ -163,7 +165,7 @@ func TestReplicasThatStartAtOnceOrderEachCertificateOnce(t *testing.T) {
 	for _, h := range hosts {
 		f.wantServed(h, 3*time.Minute)
 	}
-	if n := a.orders(""); n != len(hosts) {
+	if n := a.orders(); n != len(hosts) {
 		t.Errorf("the authority issued %d certificates, want %d", n, len(hosts))
 	}
 }
@@ -185,7 +187,7 @@ func TestManyNamesAtOnce(t *testing.T) {
 		f.wantServed(h, 10*time.Minute)
 	}
 	t.Logf("%d names took %.0f s", many, time.Since(begun).Seconds())
-	if n := a.orders(""); n != many {
+	if n := a.orders(); n != many {
 		t.Errorf("the authority issued %d certificates, want %d", n, many)
 	}
 }
@@ -239,7 +241,7 @@ func TestARenewalFailsNoHandshake(t *testing.T) {
 		})
 	}
 	different := func() (n int) { serials.Range(func(any, any) bool { n++; return true }); return n }
-	eventually(t, 4*time.Minute, "the certificate is renewed twice", func() error {
+	program.Eventually(t, 4*time.Minute, "the certificate is renewed twice", func() error {
 		if n := different(); n < 3 {
 			return fmt.Errorf("%d certificates were seen", n)
 		}

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/conformance/program"
 )
 
 // folder is a Fairlead that serves a folder of manifests.
 type folder struct {
-	*process
+	*program.Process
 	dir, storage string
 	admin        int
 }
@@ -27,7 +29,7 @@ func (a *authority) issuerYAML(name string, fields ...string) string {
 
 func startFolder(t *testing.T, a *authority, acme string, files map[string]string) *folder {
 	t.Helper()
-	f := &folder{dir: t.TempDir(), storage: filepath.Join(t.TempDir(), "acme"), admin: freePort(t)}
+	f := &folder{dir: t.TempDir(), storage: filepath.Join(t.TempDir(), "acme"), admin: program.FreePort(t)}
 	for name, text := range files {
 		f.put(t, name, text)
 	}
@@ -36,7 +38,7 @@ func startFolder(t *testing.T, a *authority, acme string, files map[string]strin
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f.process = start(t, programs.fairlead, nil, "serve", "--manifests", f.dir, "--config", config, "--bind-address", "127.0.0.1",
+	f.Process = program.Start(t, programs.fairlead, nil, "serve", "--manifests", f.dir, "--config", config, "--bind-address", "127.0.0.1",
 		"--port-map", fmt.Sprintf("80:%d,443:%d", a.http, a.tls), "--admin-address", a.address(f.admin))
 	return f
 }
@@ -67,7 +69,7 @@ spec:
 
 func wantServed(t *testing.T, a *authority, host string, within time.Duration) {
 	t.Helper()
-	eventually(t, within, "a certificate for "+host+" is served", func() error { _, err := served(a.address(a.tls), host, a.root()); return err })
+	program.Eventually(t, within, "a certificate for "+host+" is served", func() error { _, err := served(a.address(a.tls), host, a.root()); return err })
 }
 
 func TestHTTP01InAFolder(t *testing.T) {

@@ -2,12 +2,17 @@ module github.com/fairlead-io/fairlead/conformance/acme
 
 go 1.26.0
 
+replace github.com/fairlead-io/fairlead/conformance/program => ../program
+
 tool (
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 )
 
-require github.com/miekg/dns v1.1.62
+require (
+	github.com/fairlead-io/fairlead/conformance/program v0.0.0-00010101000000-000000000000
+	github.com/miekg/dns v1.1.62
+)
 
 require (
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect

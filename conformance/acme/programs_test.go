@@ -1,7 +1,6 @@
 package acme
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,9 +14,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/conformance/program"
 )
 
 // programs are built once for all tests.
@@ -37,111 +37,15 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	defer theCluster.stop()
-	build := func(name, from, pkg string) string {
-		out := filepath.Join(dir, name)
-		cmd := exec.Command("go", "build", "-o", out, pkg)
-		cmd.Dir = from
-		if text, err := cmd.CombinedOutput(); err != nil {
-			panic(fmt.Sprintf("build %s: %v\n%s", pkg, err, text))
-		}
-		return out
-	}
-	programs.fairlead = build("fairlead", "../..", "./cmd/fairlead")
-	programs.pebble = build("pebble", ".", "github.com/letsencrypt/pebble/v2/cmd/pebble")
-	programs.names = build("names", ".", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv")
+	programs.fairlead = must(program.Build(dir, "../..", "./cmd/fairlead"))
+	programs.pebble = must(program.Build(dir, ".", "github.com/letsencrypt/pebble/v2/cmd/pebble"))
+	programs.names = must(program.Build(dir, ".", "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv"))
 	where, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/letsencrypt/pebble/v2").Output()
 	if err != nil {
 		panic(err)
 	}
 	programs.certs = filepath.Join(strings.TrimSpace(string(where)), "test", "certs")
 	return m.Run()
-}
-
-// process is a program that a test has started.
-type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	log  *record
-	done chan struct{}
-}
-
-// record is what a process prints.
-type record struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.String()
-}
-
-func start(t *testing.T, name string, env []string, args ...string) *process {
-	t.Helper()
-	p := &process{t: t, cmd: exec.Command(name, args...), log: &record{}, done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			text := p.log.String()
-			t.Logf("%s:\n%s", filepath.Base(name), text[max(0, len(text)-6000):])
-		}
-	})
-	return p
-}
-
-// kill ends a process without warning.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.done
-}
-
-// stop asks a process to end, and waits until it has.
-func (p *process) stop() {
-	p.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		p.t.Error("a process did not stop in 30 s")
-		p.kill()
-	}
-}
-
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
-// eventually waits until what is asked for is so.
-func eventually(t *testing.T, within time.Duration, what string, so func() error) {
-	t.Helper()
-	var err error
-	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if err = so(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s: not within %s: %v", what, within, err)
 }
 
 // authority is a running Pebble with its DNS.
@@ -152,7 +56,7 @@ type authority struct {
 	http, tls     int // where it looks for proofs
 	config        map[string]any
 	env           []string
-	pebble, names *process
+	pebble, names *program.Process
 	client        *http.Client
 	zone          *zone // nil: the DNS says 127.0.0.1 to everything
 }
@@ -160,7 +64,7 @@ type authority struct {
 // newAuthority starts an authority. change may change its configuration.
 func newAuthority(t *testing.T, change func(*authority)) *authority {
 	t.Helper()
-	a := &authority{t: t, api: freePort(t), admin: freePort(t), dns: freePort(t), dnsAdmin: freePort(t), http: freePort(t), tls: freePort(t)}
+	a := &authority{t: t, api: program.FreePort(t), admin: program.FreePort(t), dns: program.FreePort(t), dnsAdmin: program.FreePort(t), http: program.FreePort(t), tls: program.FreePort(t)}
 	a.config = map[string]any{
 		"listenAddress": a.address(a.api), "managementListenAddress": a.address(a.admin),
 		"certificate": filepath.Join(programs.certs, "localhost", "cert.pem"), "privateKey": filepath.Join(programs.certs, "localhost", "key.pem"),
@@ -173,7 +77,7 @@ func newAuthority(t *testing.T, change func(*authority)) *authority {
 		change(a)
 	}
 	if a.zone == nil {
-		a.names = start(t, programs.names, nil, "-dnsserver", a.address(a.dns), "-management", a.address(a.dnsAdmin), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
+		a.names = program.Start(t, programs.names, nil, "-dnsserver", a.address(a.dns), "-management", a.address(a.dnsAdmin), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
 			"-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
 	}
 	pool := x509.NewCertPool()
@@ -202,8 +106,8 @@ func (a *authority) start() {
 	}
 	// Validation sleeps up to 5 s, one nonce of twenty is refused, and authorizations are not used again, unless a test says otherwise.
 	env := append([]string{"PEBBLE_VA_NOSLEEP=0", "PEBBLE_WFE_NONCEREJECT=5", "PEBBLE_AUTHZREUSE=0"}, a.env...)
-	a.pebble = start(a.t, programs.pebble, env, "-config", file, "-dnsserver", a.address(a.dns))
-	eventually(a.t, 20*time.Second, "Pebble serves", func() error { _, err := a.get(a.directory()); return err })
+	a.pebble = program.Start(a.t, programs.pebble, env, "-config", file, "-dnsserver", a.address(a.dns))
+	program.Eventually(a.t, 20*time.Second, "Pebble serves", func() error { _, err := a.get(a.directory()); return err })
 }
 
 func (a *authority) get(url string) ([]byte, error) {
@@ -226,11 +130,11 @@ func (a *authority) root() *x509.CertPool {
 	return pool
 }
 
-// orders is how many certificates the authority has issued for a name.
-func (a *authority) orders(host string) int {
+// orders is how many certificates the authority has issued.
+func (a *authority) orders() int {
 	n := 0
-	for line := range strings.Lines(a.pebble.log.String()) {
-		if strings.Contains(line, "Issued certificate serial") && (host == "" || strings.Contains(line, host)) {
+	for line := range strings.Lines(a.pebble.Log.String()) {
+		if strings.Contains(line, "Issued certificate serial") {
 			n++
 		}
 	}

@@ -77,7 +77,7 @@ func (c *Cluster) mounts() error {
 // cover puts a file with other contents over target, for the processes of the namespace.
 func (c *Cluster) cover(target, text string) error {
 	name := c.run("cover-" + strings.ReplaceAll(strings.Trim(target, "/"), "/", "-"))
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil { //nolint:gosec // read by Pods of any user
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil { // read by Pods of any user
 		return fmt.Errorf("cover %s: %w", target, err)
 	}
 	if err := syscall.Mount(name, target, "", syscall.MS_BIND, ""); err != nil {

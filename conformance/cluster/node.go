@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +53,7 @@ func (c *Cluster) startNode(ctx context.Context, n node) error {
 	if err := kubelet.until(ctx, func() error { return c.kubectl(ctx, "wait", "node/"+n.name, "--for=condition=Ready", "--timeout=1s") }); err != nil {
 		return err
 	}
-	return proxy.until(ctx, func() error { return httpGet(http.DefaultClient, "http://"+n.ip+":10256/healthz") })
+	return proxy.until(ctx, func() error { return httpGet(plain, "http://"+n.ip+":10256/healthz") })
 }
 
 // makeCgroups makes a node's control group, in every hierarchy of version 1, or in the one of version 2.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -88,7 +89,7 @@ func (c *Cluster) start(name string, prefix []string, program string, args ...st
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	line := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(c.Bin, program)), args...)
+	line := slices.Concat(prefix, []string{filepath.Join(c.Bin, program)}, args)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -130,6 +131,9 @@ func tail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
 
+// plain asks programs of the cluster that need no certificate.
+var plain = &http.Client{Timeout: 5 * time.Second}
+
 // httpGet complains unless url answers 200.
 func httpGet(client *http.Client, url string) error {
 	res, err := client.Get(url)
@@ -149,7 +153,7 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.until(ctx, func() error { return httpGet(http.DefaultClient, "http://127.0.0.1:2379/health") })
+	return p.until(ctx, func() error { return httpGet(plain, "http://127.0.0.1:2379/health") })
 }
 
 // AuditLog is the file in which the API server notes each request of a service account outside of kube-system, one JSON object a line.

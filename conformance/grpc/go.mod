@@ -2,7 +2,12 @@ module github.com/fairlead-io/fairlead/conformance/grpc
 
 go 1.26.0
 
-require google.golang.org/grpc v1.84.0
+replace github.com/fairlead-io/fairlead/conformance/program => ../program
+
+require (
+	github.com/fairlead-io/fairlead/conformance/program v0.0.0-00010101000000-000000000000
+	google.golang.org/grpc v1.84.0
+)
 
 require (
 	golang.org/x/net v0.57.0 // indirect

@@ -1,34 +1,30 @@
 package grpc
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
-	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fairlead-io/fairlead/conformance/program"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// program is Fairlead, built once for all tests.
-var program string
+// binary is Fairlead, built once for all tests.
+var binary string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -38,11 +34,8 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "fairlead")
-	cmd := exec.Command("go", "build", "-o", program, "./cmd/fairlead")
-	cmd.Dir = "../.."
-	if text, err := cmd.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build Fairlead: %v\n%s", err, text))
+	if binary, err = program.Build(dir, "../..", "./cmd/fairlead"); err != nil {
+		panic(err)
 	}
 	return m.Run()
 }
@@ -113,8 +106,8 @@ type fairlead struct {
 func startFairlead(t *testing.T) *fairlead {
 	t.Helper()
 	b, address := startBackend(t)
-	f := &fairlead{backend: b, plain: freeAddress(t), secure: freeAddress(t), roots: x509.NewCertPool()}
-	admin := freeAddress(t)
+	plain, secure, admin := program.FreePort(t), program.FreePort(t), program.FreePort(t)
+	f := &fairlead{backend: b, plain: at(plain), secure: at(secure), roots: x509.NewCertPool()}
 	dir := t.TempDir()
 	cert, key := newCertificate(t)
 	f.roots.AppendCertsFromPEM(cert)
@@ -122,33 +115,24 @@ func startFairlead(t *testing.T) *fairlead {
 	if err := os.WriteFile(filepath.Join(dir, "all.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "serve", "--manifests", dir, "--bind-address", "127.0.0.1", "--admin-address", admin, "--backend", "shop/calls:80="+address,
-		"--port-map", "80:"+portOf(f.plain)+",443:"+portOf(f.secure))
-	log := new(lockedBuffer)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGKILL)
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(log)
+	program.Start(t, binary, nil, "serve", "--manifests", dir, "--bind-address", "127.0.0.1", "--admin-address", at(admin), "--backend", "shop/calls:80="+address,
+		"--port-map", fmt.Sprintf("80:%d,443:%d", plain, secure))
+	program.Eventually(t, 30*time.Second, "Fairlead is ready", func() error {
+		res, err := http.Get("http://" + at(admin) + "/readyz")
+		if err != nil {
+			return err
 		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return errors.New(res.Status)
+		}
+		return nil
 	})
-	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		res, err := http.Get("http://" + admin + "/readyz")
-		if err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return f
-			}
-		}
-		if time.Since(begun) > 30*time.Second {
-			t.Fatalf("not ready: %v\n%s", err, log)
-		}
-	}
+	return f
 }
+
+// at is the address of a port.
+func at(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // dial returns a connection on which calls to a host are made.
 func (f *fairlead) dial(t *testing.T, host string, secure bool) *grpc.ClientConn {
@@ -163,21 +147,6 @@ func (f *fairlead) dial(t *testing.T, host string, secure bool) *grpc.ClientConn
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func portOf(address string) string {
-	_, port, _ := net.SplitHostPort(address)
-	return port
 }
 
 // newCertificate is a certificate for the hosts of objects, and its own authority.
@@ -204,24 +173,4 @@ func newCertificate(t *testing.T) (cert, key []byte) {
 
 func indented(text []byte) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    ")
-}
-
-// lockedBuffer is a buffer for several writers.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-var _ io.Writer = (*lockedBuffer)(nil)
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
