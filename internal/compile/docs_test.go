@@ -51,3 +51,16 @@ func TestFeaturesAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// The tests that docs/gateway-api.md names exist.
+func TestDocumentedTestsExist(t *testing.T) {
+	links := regexp.MustCompile(`\[(Test\w+)\]\(\.\./([^)]+_test\.go)\)`).FindAllStringSubmatch(readFile(t, "../../docs/gateway-api.md"), -1)
+	if len(links) < 25 {
+		t.Fatalf("only %d tests are named", len(links))
+	}
+	for _, m := range links {
+		if !strings.Contains(readFile(t, filepath.Join("../..", m[2])), "\nfunc "+m[1]+"(t *testing.T") {
+			t.Errorf("%s has no %s", m[2], m[1])
+		}
+	}
+}
