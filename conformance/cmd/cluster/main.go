@@ -9,6 +9,7 @@
 //	cluster install ARG...     install the Gateway API, and with helm the chart of this checkout and that image; arguments are helm's
 //	cluster suite FLAG...      run the Gateway API's conformance suite; flags are the suite's, and go test's with -test before them
 //	cluster e2e FLAG...        run the end-to-end tests; flags are theirs, and go test's with -test before them
+//	cluster compare KEPT NEW   fail if two reports of the conformance suite say different things, and say which
 //
 // The environment variable CLUSTER names the cluster, if it is not the one without a name; several can run at once.
 package main
@@ -69,7 +70,7 @@ func open() (workspace, error) {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("want up, programs, down, image, install, suite, e2e, kubectl or sh")
+		return errors.New("want up, programs, down, image, install, suite, e2e, compare, kubectl or sh")
 	}
 	if slices.Contains([]string{"init", "supervise", "stop-part", "start-part"}, args[0]) {
 		return inside(args[0], args[1:])
@@ -95,6 +96,8 @@ func run(args []string) error {
 		return w.suite(ctx, args)
 	case "e2e":
 		return w.e2e(ctx, args)
+	case "compare":
+		return compare(args)
 	case "kubectl":
 		return w.attached(ctx, "kubectl", args...)
 	case "sh":
@@ -103,7 +106,32 @@ func run(args []string) error {
 		}
 		return w.attached(ctx, args[0], args[1:]...)
 	}
-	return fmt.Errorf("%q is not up, programs, down, image, install, suite, e2e, kubectl or sh", args[0])
+	return fmt.Errorf("%q is not up, programs, down, image, install, suite, e2e, compare, kubectl or sh", args[0])
+}
+
+// compare compares two reports of the conformance suite.
+func compare(files []string) error {
+	if len(files) != 2 {
+		return errors.New("compare wants two files: the report that is kept, and the new one")
+	}
+	var reports [2][]byte
+	for i, file := range files {
+		var err error
+		if reports[i], err = os.ReadFile(file); err != nil {
+			return fmt.Errorf("compare reports: %w", err)
+		}
+	}
+	differences, err := cluster.ReportDifferences(reports[0], reports[1])
+	if err != nil {
+		return fmt.Errorf("compare %s with %s: %w", files[0], files[1], err)
+	}
+	for _, d := range differences {
+		fmt.Println(d)
+	}
+	if len(differences) > 0 {
+		return fmt.Errorf("the suite's report differs from %s in %d places", files[0], len(differences))
+	}
+	return nil
 }
 
 // attached runs a command in the cluster with the terminal of this one.
