@@ -22,6 +22,11 @@ type routeHead struct {
 	hostnames []string                      // clean; anyHostname when the route names none
 }
 
+// headOf is the head of a route. hostnames are clean.
+func headOf(ref object.Ref, spec *gatewayv1.CommonRouteSpec, hostnames []string) *routeHead {
+	return &routeHead{ref: ref, parents: spec.ParentRefs, scope: spec.UseDefaultGateways, hostnames: hostnames}
+}
+
 // anyHostname is the hostnames of a route that names none.
 var anyHostname = []string{""}
 

@@ -13,53 +13,32 @@ import (
 
 // tlsRoutes compiles every TLSRoute that names one of our Gateways.
 func (c *compiler) tlsRoutes(index parents) {
-	for _, obj := range object.Sorted(c.in.TLSRoutes) {
-		if obj == nil {
-			continue
+	eachRoute(c, "TLSRoute", c.in.TLSRoutes, func(obj *gatewayv1.TLSRoute, ref object.Ref) {
+		rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TLSRouteRule) backendRefs { return r.BackendRefs })
+		if status := c.connectionRoute(headOf(ref, &obj.Spec.CommonRouteSpec, c.serverNames(ref, obj.Spec.Hostnames)), index, obj, rules, route.TCP); status != nil {
+			set(&c.status.TLSRoutes, ref.Key(), gatewayv1.TLSRouteStatus{RouteStatus: *status})
 		}
-		ref := object.Ref{Kind: "TLSRoute", Namespace: obj.Namespace, Name: obj.Name}
-		c.guard(ref, func() {
-			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.serverNames(ref, obj.Spec.Hostnames)}
-			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TLSRouteRule) backendRefs { return r.BackendRefs })
-			if status := c.connectionRoute(head, index, obj, rules, route.TCP); status != nil {
-				set(&c.status.TLSRoutes, ref.Key(), gatewayv1.TLSRouteStatus{RouteStatus: *status})
-			}
-		})
-	}
+	})
 }
 
 // tcpRoutes compiles every TCPRoute that names one of our Gateways.
 func (c *compiler) tcpRoutes(index parents) {
-	for _, obj := range object.Sorted(c.in.TCPRoutes) {
-		if obj == nil {
-			continue
+	eachRoute(c, "TCPRoute", c.in.TCPRoutes, func(obj *gatewayv1.TCPRoute, ref object.Ref) {
+		rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TCPRouteRule) backendRefs { return r.BackendRefs })
+		if status := c.connectionRoute(headOf(ref, &obj.Spec.CommonRouteSpec, anyHostname), index, obj, rules, route.TCP); status != nil {
+			set(&c.status.TCPRoutes, ref.Key(), gatewayv1.TCPRouteStatus{RouteStatus: *status})
 		}
-		ref := object.Ref{Kind: "TCPRoute", Namespace: obj.Namespace, Name: obj.Name}
-		c.guard(ref, func() {
-			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: anyHostname}
-			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.TCPRouteRule) backendRefs { return r.BackendRefs })
-			if status := c.connectionRoute(head, index, obj, rules, route.TCP); status != nil {
-				set(&c.status.TCPRoutes, ref.Key(), gatewayv1.TCPRouteStatus{RouteStatus: *status})
-			}
-		})
-	}
+	})
 }
 
 // udpRoutes compiles every UDPRoute that names one of our Gateways.
 func (c *compiler) udpRoutes(index parents) {
-	for _, obj := range object.Sorted(c.in.UDPRoutes) {
-		if obj == nil {
-			continue
+	eachRoute(c, "UDPRoute", c.in.UDPRoutes, func(obj *gatewayv1.UDPRoute, ref object.Ref) {
+		rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.UDPRouteRule) backendRefs { return r.BackendRefs })
+		if status := c.connectionRoute(headOf(ref, &obj.Spec.CommonRouteSpec, anyHostname), index, obj, rules, route.UDP); status != nil {
+			set(&c.status.UDPRoutes, ref.Key(), gatewayv1.UDPRouteStatus{RouteStatus: *status})
 		}
-		ref := object.Ref{Kind: "UDPRoute", Namespace: obj.Namespace, Name: obj.Name}
-		c.guard(ref, func() {
-			head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: anyHostname}
-			rules := refsOfRules(obj.Spec.Rules, func(r *gatewayv1.UDPRouteRule) backendRefs { return r.BackendRefs })
-			if status := c.connectionRoute(head, index, obj, rules, route.UDP); status != nil {
-				set(&c.status.UDPRoutes, ref.Key(), gatewayv1.UDPRouteStatus{RouteStatus: *status})
-			}
-		})
-	}
+	})
 }
 
 // backendRefs are the backends of one rule.

@@ -11,35 +11,24 @@ import (
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// grpcRoutes compiles every GRPCRoute that names one of our Gateways.
+// grpcRoutes compiles every GRPCRoute that names one of our Gateways, as an HTTPRoute whose matches are others: all else is the same, under the same names.
 func (c *compiler) grpcRoutes(index parents) {
-	for _, obj := range object.Sorted(c.in.GRPCRoutes) {
-		if obj != nil {
-			ref := object.Ref{Kind: "GRPCRoute", Namespace: obj.Namespace, Name: obj.Name}
-			c.guard(ref, func() { c.grpcRoute(obj, ref, index) })
+	eachRoute(c, "GRPCRoute", c.in.GRPCRoutes, func(obj *gatewayv1.GRPCRoute, ref object.Ref) {
+		attachments := c.attach(headOf(ref, &obj.Spec.CommonRouteSpec, c.routeHostnames(ref, obj.Spec.Hostnames)), index)
+		if len(attachments) == 0 {
+			return
 		}
-	}
-}
-
-// grpcRoute compiles a GRPCRoute as an HTTPRoute whose matches are others: all else is the same, under the same names.
-func (c *compiler) grpcRoute(obj *gatewayv1.GRPCRoute, ref object.Ref, index parents) {
-	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
-	attachments := c.attach(head, index)
-	if len(attachments) == 0 {
-		return
-	}
-	specs := obj.Spec.Rules
-	if len(specs) == 0 {
-		specs = make([]gatewayv1.GRPCRouteRule, 1)
-	}
-	rules := make([]gatewayv1.HTTPRouteRule, len(specs))
-	for i := range specs {
-		rules[i] = grpcAsHTTP(&specs[i])
-	}
-	r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, created: obj.CreationTimestamp.Time, matches: grpcMatches(specs), filters: grpcFilters}
-	r.compile(rules)
-	r.place(attachments)
-	set(&c.status.GRPCRoutes, ref.Key(), gatewayv1.GRPCRouteStatus{RouteStatus: c.routeStatus(&r.routeBody, obj.Generation, attachments)})
+		specs := obj.Spec.Rules
+		if len(specs) == 0 {
+			specs = make([]gatewayv1.GRPCRouteRule, 1)
+		}
+		rules := make([]gatewayv1.HTTPRouteRule, len(specs))
+		for i := range specs {
+			rules[i] = grpcAsHTTP(&specs[i])
+		}
+		r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, matches: grpcMatches(specs), filters: grpcFilters}
+		set(&c.status.GRPCRoutes, ref.Key(), gatewayv1.GRPCRouteStatus{RouteStatus: r.serve(obj, rules, attachments)})
+	})
 }
 
 // grpcFilters are the types of filters that a GRPCRoute can have.

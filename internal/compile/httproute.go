@@ -5,36 +5,27 @@ import (
 	"regexp"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// httpRoutes compiles every HTTPRoute that names one of our Gateways. The routes come sorted, so that what they add to lists comes in the same order each time.
+// httpRoutes compiles every HTTPRoute that names one of our Gateways.
 func (c *compiler) httpRoutes(index parents) {
-	for _, obj := range object.Sorted(c.in.HTTPRoutes) {
-		if obj != nil {
-			ref := object.Ref{Kind: "HTTPRoute", Namespace: obj.Namespace, Name: obj.Name}
-			c.guard(ref, func() { c.httpRoute(obj, ref, index) })
+	eachRoute(c, "HTTPRoute", c.in.HTTPRoutes, func(obj *gatewayv1.HTTPRoute, ref object.Ref) {
+		attachments := c.attach(headOf(ref, &obj.Spec.CommonRouteSpec, c.routeHostnames(ref, obj.Spec.Hostnames)), index)
+		if len(attachments) == 0 {
+			return
 		}
-	}
-}
-
-func (c *compiler) httpRoute(obj *gatewayv1.HTTPRoute, ref object.Ref, index parents) {
-	head := &routeHead{ref: ref, parents: obj.Spec.ParentRefs, scope: obj.Spec.UseDefaultGateways, hostnames: c.routeHostnames(ref, obj.Spec.Hostnames)}
-	attachments := c.attach(head, index)
-	if len(attachments) == 0 {
-		return
-	}
-	specs := obj.Spec.Rules
-	if len(specs) == 0 {
-		specs = make([]gatewayv1.HTTPRouteRule, 1) // which matches everything and has no backends, as the API server would have it
-	}
-	r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, created: obj.CreationTimestamp.Time, matches: httpMatches(specs)}
-	r.compile(specs)
-	r.place(attachments)
-	set(&c.status.HTTPRoutes, ref.Key(), gatewayv1.HTTPRouteStatus{RouteStatus: c.routeStatus(&r.routeBody, obj.Generation, attachments)})
+		specs := obj.Spec.Rules
+		if len(specs) == 0 {
+			specs = make([]gatewayv1.HTTPRouteRule, 1) // which matches everything and has no backends, as the API server would have it
+		}
+		r := &httpRoute{compiler: c, routeBody: routeBody{ref: ref}, matches: httpMatches(specs)}
+		set(&c.status.HTTPRoutes, ref.Key(), gatewayv1.HTTPRouteStatus{RouteStatus: r.serve(obj, specs, attachments)})
+	})
 }
 
 // httpRoute is an HTTPRoute, or a GRPCRoute seen as one, while it is compiled.
@@ -65,6 +56,14 @@ func (m httpMatches) match(rule, j int) (route.Match, *fieldError) {
 }
 
 func (m httpMatches) every() route.Match { return route.Match{Path: route.PathMatch{Value: "/"}} }
+
+// serve compiles the rules of a route and puts them where it attaches.
+func (r *httpRoute) serve(obj metav1.Object, specs []gatewayv1.HTTPRouteRule, attachments []attachment) gatewayv1.RouteStatus {
+	r.created = obj.GetCreationTimestamp().Time
+	r.compile(specs)
+	r.place(attachments)
+	return r.routeStatus(&r.routeBody, obj.GetGeneration(), attachments)
+}
 
 // compile compiles the rules.
 func (r *httpRoute) compile(specs []gatewayv1.HTTPRouteRule) {

@@ -41,6 +41,20 @@ type routeBody struct {
 	sound    int     // how many rules can be served, at least in part
 }
 
+// eachRoute has every route of a kind compiled. They come sorted, so that what they add to lists comes in the same order each time.
+func eachRoute[R interface {
+	comparable
+	metav1.Object
+}](c *compiler, kind string, routes map[object.Key]R, compile func(R, object.Ref)) {
+	var none R
+	for _, obj := range object.Sorted(routes) {
+		if obj != none {
+			ref := object.Ref{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName()}
+			c.guard(ref, func() { compile(obj, ref) })
+		}
+	}
+}
+
 // flaw is a part of a route that cannot be served.
 type flaw struct {
 	field string
