@@ -479,6 +479,7 @@ func TestRights(t *testing.T) {
 			grant(namespace, "coordination.k8s.io/leases get,create,update,delete", secrets, "/secrets create,update,delete"),
 		}},
 		{"none", []string{"--set", "rbac.create=false"}, nil},
+		{"none, with node ports", []string{"--set", "rbac.create=false,service.type=NodePort"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := slices.Concat(tt.want...)

@@ -98,9 +98,9 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* A Service of Fairlead's pods, as namespace/name, if these take ports of their nodes and nothing else leads to them. */}}
+{{/* A Service of Fairlead's pods, as namespace/name, if these take ports of their nodes, on every address of them, and nothing else leads to them. */}}
 {{- define "fairlead.hostService" -}}
-{{- if and (include "fairlead.usesHostPorts" .) (not .Values.config.publishAddresses) (not (include "fairlead.publishService" .)) -}}
+{{- if and (include "fairlead.usesHostPorts" .) (not (or .Values.ports.http.hostIP .Values.ports.https.hostIP)) (not .Values.config.publishAddresses) (not (include "fairlead.publishService" .)) -}}
 {{- printf "%s/%s-admin" .Release.Namespace (include "fairlead.fullname" .) -}}
 {{- end -}}
 {{- end -}}
@@ -115,7 +115,7 @@ true
 {{/* Whether nodes are read, for their addresses. */}}
 {{- define "fairlead.publishesNodes" -}}
 {{- if eq (toString .Values.publishNodes) "auto" -}}
-{{- if and .Values.rbac.clusterScope (or (include "fairlead.hostService" .) (include "fairlead.usesNodePorts" .)) -}}true{{- end -}}
+{{- if and .Values.rbac.create .Values.rbac.clusterScope (or (include "fairlead.hostService" .) (include "fairlead.usesNodePorts" .)) -}}true{{- end -}}
 {{- else if .Values.publishNodes -}}
 true
 {{- end -}}
