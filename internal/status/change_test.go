@@ -11,8 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayx "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+	"sigs.k8s.io/gateway-api/pkg/client/clientset/versioned"
 
 	"github.com/fairlead-io/fairlead/internal/object"
 )
@@ -64,10 +66,15 @@ func routeJSON(name string, generation int, parents ...string) string {
 		name, generation, status)
 }
 
+// unconnected is a Writer whose clients lead to no API server.
+func unconnected() *Writer {
+	return New(Options{Kubernetes: kubernetes.New(nil), Gateway: versioned.New(nil)})
+}
+
 // kindOf returns a kind of a Writer that sends nothing.
 func kindOf(t *testing.T, name string) *kind {
 	t.Helper()
-	for _, k := range New(Options{}).kinds {
+	for _, k := range unconnected().kinds {
 		if k.name == name {
 			return k
 		}

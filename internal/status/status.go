@@ -23,7 +23,7 @@ import (
 	"github.com/fairlead-io/fairlead/internal/object"
 )
 
-// Options are what a Writer needs. The clients are required, unless nothing is ever offered that they are needed for; every other zero value works.
+// Options are what a Writer needs. The clients are required; every other zero value works.
 //
 // The clients' own limits on requests a second (QPS and Burst in rest.Config) hold here too. The defaults of client-go are far too low for many routes.
 type Options struct {

@@ -997,7 +997,7 @@ func BenchmarkNothingToWrite(b *testing.B) {
 		}
 		snap.HTTPRoutes[object.KeyOf(route)], want.HTTPRoutes[object.KeyOf(route)] = route, status
 	}
-	l := newLoop(New(Options{}))
+	l := newLoop(unconnected())
 	o := &offer{snap: snap, want: &want, done: make(chan struct{})}
 	b.ReportAllocs()
 	for b.Loop() {
