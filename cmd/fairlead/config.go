@@ -61,6 +61,9 @@ type config struct {
 		ConnectionsPerIP  int             `json:"connectionsPerIP"`
 		Streams           int             `json:"streams"`
 		Resets            int             `json:"resets"`
+		// ReplayBytes is how much of a request's body a Service may have kept, to send it again, and ReplayMemory what all bodies together may hold.
+		ReplayBytes  int   `json:"replayBytes"`
+		ReplayMemory int64 `json:"replayMemory"`
 	} `json:"limits"`
 	Drain struct {
 		// Delay is how long a stopping process goes on accepting while it tells clients to leave.

@@ -55,6 +55,7 @@ func (s *source) settings() (settings, error) {
 	if out.compile.Care, out.compile.Retry, err = compile.ParseCare(out.config.Health); err != nil {
 		return out, err
 	}
+	out.compile.ReplayBytes = out.config.Limits.ReplayBytes
 	if out.compile.Balancing, err = out.config.balancing(); err != nil {
 		return out, err
 	}

@@ -245,7 +245,7 @@ func newServer(o serveOptions, set settings, from reader, issuer *issue.Manager,
 	if err != nil {
 		return nil, nil, err
 	}
-	s.backends = backend.New(backend.Options{SessionKey: sessionKey, AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, OwnUDP: func() []netip.AddrPort { return addresses(&s.ownUDP) }, Hooks: s.hooks()})
+	s.backends = backend.New(backend.Options{SessionKey: sessionKey, AllowLoopback: o.manifests != "" || o.inProcess, OwnAddresses: s.ownAddresses, OwnUDP: func() []netip.AddrPort { return addresses(&s.ownUDP) }, Hooks: s.hooks(), ReplayMemory: set.config.Limits.ReplayMemory})
 	s.metrics.BeforeScrape(func() { s.metrics.Waiting(s.backends.Waiting()) })
 	accessLog := telemetry.NewAccessLog(out, telemetry.AccessLogOptions{Disabled: set.config.AccessLog.Disabled, RedactQuery: set.config.AccessLog.RedactQuery, Metrics: s.metrics})
 	delay, grace := set.config.drain()

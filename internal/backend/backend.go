@@ -57,6 +57,10 @@ type Options struct {
 	// requests that may safely be repeated ever are. It does not limit what is tried again because no connection could be made. Zero means 20, negative none.
 	RetryPercent int
 
+	// ReplayMemory bounds what all requests together hold of their bodies to be able to send them again, beyond 4 KiB of each, in bytes. When it is used up a body that has
+	// more is not sent again. Zero means 64 MiB, negative none.
+	ReplayMemory int64
+
 	// SessionKey is what the names of endpoints in sessions are made with. Replicas must have the same one. Empty: the secret of each pool, or where there is none something
 	// random, so that sessions end with the process.
 	SessionKey []byte
@@ -82,6 +86,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.MaxBackoff, 30*time.Second)
 	orDefault(&o.MaxResets, 3)
 	orDefault(&o.RetryPercent, 20)
+	orDefault(&o.ReplayMemory, 64<<20)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -121,7 +126,8 @@ type Set struct {
 	random []byte       // in place of a key for sessions
 	epoch  time.Time    // what times of health decisions are counted from, to be a number and free of jumps of the wall clock
 	dial   func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
-	names  *names // of DNS endpoints
+	names  *names  // of DNS endpoints
+	bodies reserve // of requests
 	// dialUDP makes a socket that sends to an endpoint and receives from it alone.
 	dialUDP func(ctx context.Context, ep route.Endpoint) (net.Conn, error)
 	outside func(ctx context.Context, network, address string) (net.Conn, error) // DialOutside
@@ -137,6 +143,7 @@ func New(opt Options) *Set {
 	opt = opt.withDefaults()
 	s := &Set{opt: opt, seed: maphash.MakeSeed(), random: make([]byte, 32), epoch: opt.Now(), pools: map[route.PoolKey]*Pool{}}
 	_, _ = rand.Read(s.random) // never fails
+	s.bodies.left.Store(opt.ReplayMemory)
 	s.names = newNames(lookup(opt.Resolver), s.renew)
 	d := newDialer(opt)
 	s.dial, s.dialUDP, s.outside = d.dial, d.dialUDP, d.named.DialContext

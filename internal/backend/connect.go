@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -51,8 +52,10 @@ func (c *Connection) Refused(err error) { c.at.pool.failed(c.at, c.start, unreac
 // Options.ConnectTimeout allow. client is the address of whom the connection is for, for pools that keep clients at an endpoint by it; the zero Addr is unknown.
 //
 // The protocol of the pool does not matter: nothing is sent, not even the beginning of a TLS handshake, unless endpoints of the pool have to prove who they are:
-// then they do, by TLS, before anything else. The error is always an *Error, with the reason NoEndpoints, EndpointsBusy, BackendConnectFailed, or what the end of
-// ctx means.
+// then they do, by TLS, before anything else.
+//
+// A connection waits for an endpoint as a request does: while all have as many connections as they may, and while there is none, as the care of the pool says. The error is
+// always an *Error, with the reason NoEndpoints, EndpointsBusy, QueueFull, QueueTimeout, BackendConnectFailed, or what the end of ctx means.
 func (p *Pool) Dial(ctx context.Context, client netip.Addr) (*Connection, error) {
 	return p.connection(ctx, client, false)
 }
@@ -71,11 +74,9 @@ func (p *Pool) connection(ctx context.Context, client netip.Addr, asIs bool) (*C
 	var tried []*endpoint
 	var last *Error
 	for {
-		e, trial, busy := p.acquire(w, tried)
+		e, trial, none := p.find(ctx, func() (*endpoint, bool, bool) { return p.acquire(w, tried) })
 		if e == nil {
-			if busy {
-				last = &Error{Reason: route.EndpointsBusy, Err: errAllBusy}
-			}
+			last = cmp.Or(none, last)
 			break
 		}
 		c, err := e.connect(ctx, asIs)
@@ -116,7 +117,7 @@ func (p *Pool) another(ctx context.Context, start time.Duration, tried []*endpoi
 // connectionWish is wishFor for a connection, of which nothing is known but whose it is.
 func (p *Pool) connectionWish(client netip.Addr) wish {
 	l := p.list.Load()
-	w := wish{key: rand.Uint64(), safe: true} // #nosec G404 -- shares out load, guards nothing
+	w := wish{key: rand.Uint64(), safe: true, whole: true} // #nosec G404 -- shares out load, guards nothing
 	if !client.IsValid() {
 		return w
 	}

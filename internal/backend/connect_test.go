@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,4 +184,81 @@ func TestDialDatagrams(t *testing.T) {
 		}
 		_ = c.Close()
 	}
+}
+
+// dialCrowd makes connections at the same moment, closes each that was made after a second, and returns how often each reason came, "" for a connection.
+func dialCrowd(t *testing.T, p *Pool, connections int) map[route.Reason]int {
+	t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	got := map[route.Reason]int{}
+	for range connections {
+		wg.Go(func() {
+			r := &reply{}
+			c, err := p.Dial(t.Context(), netip.Addr{})
+			if r.err = err; err == nil {
+				time.Sleep(time.Second)
+				_ = c.Close()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[r.reason()]++
+		})
+	}
+	wg.Wait()
+	return got
+}
+
+// Connections that are passed on wait for room, and for an endpoint, as requests do.
+func TestDialWaits(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		care  route.Care
+		after time.Duration // when the pool has endpoints
+		want  map[route.Reason]int
+	}{
+		{"no limit", route.Care{}, 0, map[route.Reason]int{"": 20}},
+		{"as many as may be", route.Care{Limits: route.Limits{Connections: 3}}, 0, map[route.Reason]int{"": 6, route.EndpointsBusy: 14}},
+		{"some wait, and have their turn", route.Care{Limits: route.Limits{Connections: 3, Pending: 5, Queue: 10 * time.Second}}, 0, map[route.Reason]int{"": 11, route.QueueFull: 9}},
+		{"some wait in vain", route.Care{Limits: route.Limits{Connections: 3, Pending: 14, Queue: 1500 * time.Millisecond}}, 0, map[route.Reason]int{"": 12, route.QueueTimeout: 8}},
+		{"no endpoints", route.Care{}, time.Second, map[route.Reason]int{route.NoEndpoints: 20}},
+		{"held until there are", route.Care{Hold: 10 * time.Second}, 3 * time.Second, map[route.Reason]int{"": 20}},
+		{"held in vain", route.Care{Hold: 2 * time.Second}, 3 * time.Second, map[route.Reason]int{route.NoEndpoints: 20}},
+		{"too many to be held", route.Care{Hold: 10 * time.Second, Limits: route.Limits{Pending: 4}}, 3 * time.Second, map[route.Reason]int{"": 4, route.QueueFull: 16}},
+	} {
+		for _, protocol := range []route.Protocol{route.TCP, route.H2C} {
+			t.Run(tt.name+" "+string(protocol), func(t *testing.T) {
+				inMemory(t, Options{}, []string{"a:1", "b:1"}, func(t *testing.T, _ *network, s *Set, p *Pool) {
+					s.Install([]*route.Pool{{Key: testKey, Protocol: protocol, Care: tt.care}})
+					if tt.after > 0 {
+						setEndpoints(s)
+						timer := time.AfterFunc(tt.after, func() { setEndpoints(s, "a:1", "b:1") })
+						defer timer.Stop()
+					}
+					got := dialCrowd(t, p, 20)
+					for reason, count := range tt.want {
+						if got[reason] != count {
+							t.Errorf("got %v, want %v", got, tt.want)
+						}
+					}
+					if n := p.queue.n.Load(); n != 0 || p.inFlight() != 0 {
+						t.Errorf("in the end %d wait and %d are in flight", n, p.inFlight())
+					}
+				})
+			})
+		}
+	}
+}
+
+// A connection that waits is let go when the process stops.
+func TestDialWaitsNoLongerThanItsContext(t *testing.T) {
+	withCare(t, Options{}, route.Care{Hold: time.Hour}, nil, func(t *testing.T, _ *network, _ *Set, p *Pool) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		r := &reply{}
+		if _, r.err = p.Dial(ctx, netip.Addr{}); r.reason() != route.BackendTimeout || time.Since(start) != time.Second {
+			t.Errorf("got %v after %s", r.err, time.Since(start))
+		}
+	})
 }

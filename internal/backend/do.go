@@ -62,10 +62,11 @@ type Attempt struct {
 // The error is always an *Error. If the connection to the backend breaks while the client sends its body slowly, Do may return only after the next Read of the
 // body has.
 func (p *Pool) Do(req *http.Request, a *Attempt) (*http.Response, error) {
-	x := exchange{pool: p, req: req, attempt: a, start: p.set.now(), body: newSource(req)}
+	x := exchange{pool: p, req: req, attempt: a, start: p.set.now()}
 	if why := p.list.Load().refused; why != nil {
 		return nil, x.giveUp(&Error{Reason: route.BackendConnectFailed, Err: why})
 	}
+	x.body = newSource(req, p.list.Load().care.Replay, &p.set.bodies)
 	x.safe = x.body == nil && isSafe(req)
 	x.policy = cmp.Or(a.Retry, p.retry.Load())
 	x.wish = p.wishFor(req, a, x.safe)

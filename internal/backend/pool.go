@@ -223,6 +223,7 @@ type wish struct {
 	key    uint64    // see picker
 	prefer *endpoint // of its session; nil if it has none
 	safe   bool      // it could be sent again
+	whole  bool      // it is a connection, whatever goes over it
 }
 
 // wishFor returns what a request wants.
@@ -247,7 +248,7 @@ func (p *Pool) acquire(w wish, tried []*endpoint) (e *endpoint, trial, busy bool
 		if e == nil || busy && e.aside.Load() { // what is too much for the others is no reason to ask one that fails
 			return nil, false, busy
 		}
-		switch e.enter(e.room(&l.care.Limits)) {
+		switch e.enter(e.room(&l.care.Limits, w.whole)) {
 		case entered:
 			return e, trial, busy
 		case isFull:

@@ -98,38 +98,44 @@ func (q *queue) callLocked(first *deque.Element) {
 	close(turn)
 }
 
-// room is how many requests may be under way at the endpoint; 0 is no limit.
-func (e *endpoint) room(l *route.Limits) int64 {
+// room is how many requests, or whole connections, may be under way at the endpoint; 0 is no limit.
+func (e *endpoint) room(l *route.Limits, whole bool) int64 {
 	most := int64(l.Requests)
-	if e.protocol != route.H2C && e.protocol != route.HTTPS && l.Connections > 0 && (most == 0 || int64(l.Connections) < most) {
-		most = int64(l.Connections) // each carries one request
+	single := whole || e.protocol != route.H2C && e.protocol != route.HTTPS // each connection carries one request
+	if single && l.Connections > 0 && (most == 0 || int64(l.Connections) < most) {
+		most = int64(l.Connections)
 	}
 	return most
 }
 
 // find acquires an endpoint for the request, which may have to wait for one. The error is nil if there is one, or none to wait for.
 func (x *exchange) find() (e *endpoint, trial bool, err *Error) {
-	if x.pool.queue.n.Load() == 0 {
-		if e, trial, busy := x.acquire(); e != nil || !x.mustWait(busy) {
+	return x.pool.find(x.req.Context(), x.acquire)
+}
+
+// find acquires an endpoint with acquire, for which it may have to wait.
+func (p *Pool) find(ctx context.Context, acquire func() (e *endpoint, trial, busy bool)) (e *endpoint, trial bool, err *Error) {
+	if p.queue.n.Load() == 0 {
+		if e, trial, busy := acquire(); e != nil || !p.mustWait(busy) {
 			return e, trial, nil
 		}
 	}
-	return x.waitForRoom(&x.pool.list.Load().care)
+	return p.waitForRoom(ctx, acquire)
 }
 
 // mustWait reports whether a request that got no endpoint should wait for one.
-func (x *exchange) mustWait(busy bool) bool {
-	l := x.pool.list.Load()
+func (p *Pool) mustWait(busy bool) bool {
+	l := p.list.Load()
 	return busy || len(l.all) == 0 && l.care.Hold > 0
 }
 
 // waitForRoom waits in the queue of the pool.
-func (x *exchange) waitForRoom(care *route.Care) (e *endpoint, trial bool, err *Error) {
-	p, ctx := x.pool, x.req.Context()
-	held := len(p.list.Load().all) == 0
-	most, wait := care.Limits.Pending, cmp.Or(care.Limits.Queue, defaultQueue)
+func (p *Pool) waitForRoom(ctx context.Context, acquire func() (e *endpoint, trial, busy bool)) (e *endpoint, trial bool, err *Error) {
+	l := p.list.Load()
+	held := len(l.all) == 0
+	most, wait := l.care.Limits.Pending, cmp.Or(l.care.Limits.Queue, defaultQueue)
 	if held {
-		most, wait = cmp.Or(most, maxHeld), care.Hold
+		most, wait = cmp.Or(most, maxHeld), l.care.Hold
 	}
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
@@ -139,7 +145,7 @@ func (x *exchange) waitForRoom(care *route.Care) (e *endpoint, trial bool, err *
 			return nil, false, noRoom(held, most)
 		}
 		// What became free between the last look and joining the queue has called nobody.
-		if e, trial, busy := x.acquire(); e != nil || !x.mustWait(busy) {
+		if e, trial, busy := acquire(); e != nil || !p.mustWait(busy) {
 			leave()
 			return e, trial, nil
 		}

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -8,8 +9,27 @@ import (
 	"sync/atomic"
 )
 
-// maxReplay is how much of a request's body is kept until the request is known to have been sent, so that it can be sent on another connection if it was not.
+// maxReplay is how much of a request's body is kept, where the pool says nothing, until the request is known to have been sent, so that it can be sent on another connection
+// if it was not.
 const maxReplay = 64 << 10
+
+// firstLog is how large a log is to begin with, and largestLog how large one may be that is kept for another request.
+const (
+	firstLog   = 4 << 10
+	largestLog = 2 * maxReplay
+)
+
+// reserve is how much more the bodies of all requests may hold, beyond the beginning of their logs. It may be negative for a moment.
+type reserve struct{ left atomic.Int64 }
+
+// take takes n bytes, if there are as many or it is by force.
+func (m *reserve) take(n int64, force bool) bool {
+	if m.left.Add(-n) >= 0 || force {
+		return true
+	}
+	m.left.Add(n)
+	return false
+}
 
 var (
 	errBodyOver   = errors.New("read request body: the request has ended")
@@ -22,12 +42,15 @@ var (
 type source struct {
 	body   io.Reader
 	length int64 // as declared; -1 if it is not
+	limit  int   // how much is kept
+	memory *reserve
 	over   atomic.Bool
 
 	reading sync.Mutex // held while body is read, by the one reader or by one that is too late
 
 	mu     sync.Mutex // held for moments only
 	log    *[]byte    // what was read, from the beginning; nil when it is not kept any more
+	held   int64      // of memory
 	count  int64      // bytes read
 	err    error      // that body returned, io.EOF included
 	reader *attemptBody
@@ -40,14 +63,18 @@ type attemptBody struct {
 	closed atomic.Bool
 }
 
-var logs = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+var logs = sync.Pool{New: func() any { b := make([]byte, 0, firstLog); return &b }}
 
-// newSource returns the source of a request's body; nil if it has none.
-func newSource(req *http.Request) *source {
+// newSource returns the source of a request's body; nil if it has none. At most limit bytes of it are kept; zero means maxReplay.
+func newSource(req *http.Request, limit int, m *reserve) *source {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil
 	}
-	return &source{body: req.Body, length: req.ContentLength, log: logs.Get().(*[]byte)}
+	s := &source{body: req.Body, length: req.ContentLength, limit: cmp.Or(limit, maxReplay), memory: m, log: logs.Get().(*[]byte)}
+	if s.held = int64(cap(*s.log) - firstLog); s.held != 0 {
+		m.take(s.held, true)
+	}
+	return s
 }
 
 // open returns the body from its beginning, for another try. Earlier tries then read nothing more.
@@ -98,14 +125,21 @@ func (s *source) sent() {
 
 // end makes all further reading fail: the server may take the body back.
 func (s *source) end() {
-	if s != nil {
-		s.over.Store(true)
+	if s == nil {
+		return
+	}
+	s.over.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log != nil {
+		s.forget()
 	}
 }
 
 // forget gives the log back. The caller holds mu.
 func (s *source) forget() {
-	if cap(*s.log) <= 2*maxReplay {
+	s.memory.left.Add(s.held)
+	if s.held = 0; cap(*s.log) <= largestLog {
 		*s.log = (*s.log)[:0]
 		logs.Put(s.log)
 	}
@@ -172,13 +206,28 @@ func (s *source) record(b *attemptBody, p []byte, err error) error {
 	late := b.closed.Load()
 	switch {
 	case s.log == nil:
-	case !late && len(*s.log)+len(p) > maxReplay:
+	case !late && len(*s.log)+len(p) > s.limit, !s.grow(len(p), late):
 		s.forget()
 	default:
 		*s.log = append(*s.log, p...)
 		b.pos += len(p)
 	}
 	return err
+}
+
+// grow makes room for n more bytes, if there is memory for them or it is by force. The caller holds mu.
+func (s *source) grow(n int, force bool) bool {
+	have, need := cap(*s.log), len(*s.log)+n
+	if need <= have {
+		return true
+	}
+	want := max(need, min(2*have, s.limit))
+	if !s.memory.take(int64(want-have), force) {
+		return false
+	}
+	s.held += int64(want - have)
+	*s.log = append(make([]byte, 0, want), *s.log...)
+	return true
 }
 
 // Close implements io.Closer.

@@ -6,14 +6,24 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
+
+	"github.com/fairlead-io/fairlead/internal/route"
 )
 
 func sourceOf(r io.Reader, length int64) *source {
-	return newSource(&http.Request{Body: io.NopCloser(r), ContentLength: length})
+	return newSource(&http.Request{Body: io.NopCloser(r), ContentLength: length}, 0, plenty())
+}
+
+// plenty is more memory than any test needs.
+func plenty() *reserve {
+	m := new(reserve)
+	m.left.Store(1 << 30)
+	return m
 }
 
 func mustOpen(t *testing.T, s *source) io.ReadCloser {
@@ -98,7 +108,7 @@ func TestErrorsOfBody(t *testing.T) {
 
 func TestNoBody(t *testing.T) {
 	for _, r := range []*http.Request{{}, {Body: http.NoBody}} {
-		s := newSource(r)
+		s := newSource(r, 0, plenty())
 		s.sent()
 		s.end()
 		if s != nil || !s.replayable() || s.fault() != nil {
@@ -180,4 +190,80 @@ func FuzzReplay(f *testing.F) {
 			t.Fatalf("got %d bytes that are not the %d that were sent", len(got), len(want))
 		}
 	})
+}
+
+// What bodies hold is bounded: each by what its pool says, and all together. What one has held is there for the next.
+func TestMemoryOfBodies(t *testing.T) {
+	const total = 300 << 10
+	m := new(reserve)
+	m.left.Store(total)
+	open := func(size, limit int) *source {
+		s := newSource(&http.Request{Body: io.NopCloser(strings.NewReader(strings.Repeat("x", size))), ContentLength: int64(size)}, limit, m)
+		if n, err := io.Copy(io.Discard, mustOpen(t, s)); n != int64(size) || err != nil {
+			t.Fatalf("read %d bytes, %v", n, err)
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		size, limit int
+		kept        bool
+	}{
+		{1, 1, true}, {2, 1, false}, {maxReplay, 0, true}, {maxReplay + 1, 0, false}, {200 << 10, 200 << 10, true}, {200<<10 + 1, 200 << 10, false}, {400 << 10, 1 << 20, false},
+	} {
+		s := open(tt.size, tt.limit)
+		if s.replayable() != tt.kept {
+			t.Errorf("%d bytes with a limit of %d: kept is %v", tt.size, tt.limit, !tt.kept)
+		}
+		s.end()
+		if left := m.left.Load(); left != total {
+			t.Errorf("%d bytes with a limit of %d: %d bytes are left of the memory when it has ended", tt.size, tt.limit, left)
+		}
+	}
+	all := []*source{open(100<<10, 1<<20), open(100<<10, 1<<20), open(100<<10, 1<<20), open(3<<10, 1<<20)}
+	for i, want := range []bool{true, true, false, true} {
+		if all[i].replayable() != want {
+			t.Errorf("body %d of several: kept is %v", i, !want)
+		}
+	}
+	for _, s := range all {
+		s.end()
+		s.end()
+	}
+	if left := m.left.Load(); left != total {
+		t.Errorf("%d bytes are left in the end", left)
+	}
+}
+
+// A pool may have longer bodies sent again, and its requests give back what they held, however they end.
+func TestReplayLimitOfPool(t *testing.T) {
+	for _, tt := range []struct {
+		limit int
+		words []string
+		want  string
+	}{
+		{0, []string{"503", "200"}, "503"},
+		{200 << 10, []string{"503", "200"}, "200"},
+		{200 << 10, []string{"503"}, "503"},
+		{200 << 10, []string{"reset"}, "backend-reset"},
+	} {
+		withCare(t, Options{MaxResets: 100}, route.Care{Replay: tt.limit}, []string{"a:1"}, func(t *testing.T, n *network, s *Set, p *Pool) {
+			n.set("a:1", &script{words: tt.words})
+			before := s.bodies.left.Load()
+			r := &reply{Attempt: Attempt{Retry: &route.Retry{Attempts: 1, Codes: []int{503}}}}
+			res, err := p.Do(newRequest(t, "PUT", "a", strings.Repeat("x", 150<<10)), &r.Attempt)
+			got := ""
+			if r.err = err; err == nil {
+				got = strconv.Itoa(res.StatusCode)
+				_ = res.Body.Close()
+			} else {
+				got = string(r.reason())
+			}
+			if got != tt.want {
+				t.Errorf("limit %d, %v: got %s, want %s", tt.limit, tt.words, got, tt.want)
+			}
+			if left := s.bodies.left.Load(); left != before {
+				t.Errorf("limit %d, %v: %d bytes of memory are gone", tt.limit, tt.words, before-left)
+			}
+		})
+	}
 }

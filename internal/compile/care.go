@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +18,7 @@ import (
 type careSettings struct {
 	care  route.Care
 	retry route.Retry
+	most  int             // that replay-limit may be
 	given map[string]bool // names of the annotations that were read, valid or not
 }
 
@@ -57,6 +59,7 @@ var careAnnotations = []careAnnotation{
 	countOf("retry-attempts", 0, 100, func(s *careSettings) *int { return &s.retry.Attempts }),
 	{"retry-codes", (*careSettings).retryCodes},
 	spanOf("retry-backoff", time.Millisecond, time.Minute, func(s *careSettings) *time.Duration { return &s.retry.Backoff }),
+	{"replay-limit", (*careSettings).replayLimit},
 	{"retry-budget-percent", func(s *careSettings, text string) error {
 		percent, err := numberIn(text, 0, 100)
 		s.care.Budget = defaultBudget
@@ -157,6 +160,28 @@ func (s *careSettings) retryCodes(text string) error {
 	return nil
 }
 
+// DefaultReplayBytes is how much of a body may be kept where the operator says nothing of it, and maxReplayBytes what the operator can want.
+const (
+	DefaultReplayBytes = 1 << 20
+	maxReplayBytes     = 64 << 20
+)
+
+// replayLimit reads how much of a body is kept, in bytes, Ki or Mi.
+func (s *careSettings) replayLimit(text string) error {
+	number, unit := text, 1
+	if head, ok := strings.CutSuffix(text, "Ki"); ok {
+		number, unit = head, 1<<10
+	} else if head, ok := strings.CutSuffix(text, "Mi"); ok {
+		number, unit = head, 1<<20
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > s.most/unit {
+		return fmt.Errorf("%.64q is not a number of bytes from 1 to %d, which is what the configuration allows, such as 256Ki", text, s.most)
+	}
+	s.care.Replay = n * unit
+	return nil
+}
+
 // has tells whether one of the annotations was read.
 func (s *careSettings) has(names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return s.given[n] })
@@ -230,7 +255,7 @@ func (s *careSettings) retryPolicy(standard *route.Retry) *route.Retry {
 
 // ParseCare makes the care of Services that say nothing, from values that their annotations could have, by the names of those without prefix.
 func ParseCare(values map[string]string) (route.Care, *route.Retry, error) {
-	s := &careSettings{given: map[string]bool{}}
+	s := &careSettings{most: maxReplayBytes, given: map[string]bool{}}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		i := slices.IndexFunc(careAnnotations, func(a careAnnotation) bool { return a.name == name })
 		if i < 0 {
@@ -249,7 +274,7 @@ func ParseCare(values map[string]string) (route.Care, *route.Retry, error) {
 
 // readCare returns how the pool of a Service is looked after, as its annotations say, and as the operator says where they say nothing.
 func (r *serviceReader) readCare() (route.Care, *route.Retry) {
-	s := &careSettings{care: r.opt.Care, given: map[string]bool{}}
+	s := &careSettings{care: r.opt.Care, most: cmp.Or(r.opt.ReplayBytes, DefaultReplayBytes), given: map[string]bool{}}
 	if r.opt.Retry != nil {
 		s.retry = *r.opt.Retry
 	}

@@ -42,6 +42,8 @@ type Options struct {
 	// Care is how the endpoints of Services that say nothing are looked after, and Retry when requests to them are sent again; nil is of their own accord only.
 	Care  route.Care
 	Retry *route.Retry
+	// ReplayBytes is how much of a request's body a Service may have kept, to send it again. Zero means DefaultReplayBytes.
+	ReplayBytes int
 	// Node and Zone are where this process runs, for Services that prefer endpoints near their clients. An empty Zone is that of Node, if the cluster tells it.
 	Node, Zone string
 	// Namespace is Fairlead's own in a cluster, where the zone of Node is found; empty outside of one.

@@ -148,7 +148,9 @@ func (r *connectionRoute) backend(ref *gatewayv1.BackendRef, field string) route
 		r.problems.add(Error, r.ref, field, code, "%s", v.Message)
 		r.leadsNowhere(v)
 		out.Fault = closed(route.NoBackend, v.Message)
+		return out
 	}
+	r.noteRequestsOnly(pool.Key, r.carried)
 	return out
 }
 

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +34,36 @@ func (c *compiler) noteUnused(p *route.Pool, service *corev1.Service) {
 	if name := service.Spec.Ports[i].AppProtocol; name != nil && !meansHTTP(*name) {
 		c.problems.add(Note, ref, indexed("spec.ports", i)+".appProtocol", "NotUsed",
 			"Fairlead does not know %.64q and speaks HTTP/1.1 to the endpoints; supported are %s", *name, appProtocols)
+	}
+}
+
+// forConnections are the annotations about health that mean something for connections that are passed on as a whole. For datagrams none does.
+var forConnections = []string{
+	"health-check", "health-check-host", "health-check-port", "health-check-interval", "health-check-timeout", "health-check-healthy", "health-check-unhealthy",
+	"eject-time", "eject-time-max", "panic-percent", "max-connections", "max-requests", "max-pending", "queue-timeout", "hold",
+}
+
+// noteRequestsOnly tells the author of a Service, or of an XBackend, what it says of requests in vain where a route passes on connections or datagrams.
+func (c *compiler) noteRequestsOnly(key route.PoolKey, carried route.Protocol) {
+	at := object.Key{Namespace: key.Namespace, Name: key.Service}
+	ref := object.Ref{Kind: "Service", Namespace: key.Namespace, Name: key.Service}
+	var annotations map[string]string
+	if key.Kind == xbackendKind {
+		ref.Kind, annotations = key.Kind, c.in.XBackends[at].Annotations
+	} else {
+		annotations = c.in.Services[at].Annotations
+	}
+	for _, a := range careAnnotations {
+		if _, ok := annotations[annotationPrefix+a.name]; !ok {
+			continue
+		}
+		field := annotationField(annotationPrefix + a.name)
+		switch {
+		case carried == route.UDP:
+			c.problems.add(Note, ref, field, "NotUsed", "it is about requests and connections; the datagrams of UDPRoutes take no notice of it")
+		case !slices.Contains(forConnections, a.name):
+			c.problems.add(Note, ref, field, "NotUsed", "it is about requests; connections that TCPRoutes and TLSRoutes pass on as a whole take no notice of it")
+		}
 	}
 }
 

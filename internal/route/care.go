@@ -12,6 +12,8 @@ type Care struct {
 	Outlier Outlier
 	Limits  Limits
 	Budget  Budget
+	// Replay is how many bytes of a request's body are kept so that it can be sent again. Zero is the proxy's default.
+	Replay int
 	// Response is how long an endpoint may take from the end of a request to the head of its response, each time that the request is tried, unless the rule says how long a
 	// try may take. Zero is the proxy's default.
 	Response time.Duration
@@ -86,7 +88,7 @@ type Budget struct {
 
 // String returns the care on one line, such as "check=http:/healthz interval=5s max-pending=100 hold=30s"; "" for the zero Care.
 func (c Care) String() string {
-	return joinWords(c.Check.String(), c.Outlier.String(), c.Limits.String(), c.Budget.String(), durationSetting("response", c.Response), durationSetting("hold", c.Hold))
+	return joinWords(c.Check.String(), c.Outlier.String(), c.Limits.String(), c.Budget.String(), numberSetting("replay", c.Replay), durationSetting("response", c.Response), durationSetting("hold", c.Hold))
 }
 
 // String returns the check on one line; "" for none.
