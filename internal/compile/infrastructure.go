@@ -369,15 +369,25 @@ func (c *compiler) checkAsked(g *gateway, have []string) {
 	}
 }
 
-// clientPort is the port that clients connect to: in a cluster that of the Service, or of the node, which leads to the one that is bound.
+// clientPort is the port that clients of a Gateway connect to: in a cluster that of the Service, or of the node, which leads to the one that is bound.
 func (o Options) clientPort(port, bound uint16) uint16 {
 	if o.Cluster != nil {
 		return port
 	}
+	return o.hostPort(port, bound)
+}
+
+// ingressPort is the port that clients of Ingresses connect to. Ports of nodes may lead to these even where Gateways have Services.
+func (o Options) ingressPort(port, bound uint16) uint16 {
+	return o.hostPort(port, o.clientPort(port, bound))
+}
+
+// hostPort is the port of nodes that leads to a port, or else otherwise.
+func (o Options) hostPort(port, otherwise uint16) uint16 {
 	if host, ok := o.HostPorts[port]; ok {
 		return host
 	}
-	return bound
+	return otherwise
 }
 
 // servedPort is the port that clients reach the port p of a listener on, as far as the port map decides it.

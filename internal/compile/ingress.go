@@ -349,7 +349,7 @@ func (c *compiler) ingressListener(number uint16, protocol route.Protocol, serve
 		}
 		return nil
 	}
-	l := &route.Listener{Name: "ingress", LastResort: true, OneLabelWildcards: true, Port: c.opt.clientPort(number, bound), Source: route.Source{Kind: "Ingress", Name: "*"}}
+	l := &route.Listener{Name: "ingress", LastResort: true, OneLabelWildcards: true, Port: c.opt.ingressPort(number, bound), Source: route.Source{Kind: "Ingress", Name: "*"}}
 	port.Listeners = append(port.Listeners, l)
 	return l
 }

@@ -121,9 +121,9 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* From the ports of listeners to those of nodes. */}}
+{{/* From the ports of listeners to those of nodes, unless a Service leads to the same pods on ports of its own. */}}
 {{- define "fairlead.hostPorts" -}}
-{{- if not .Values.hostNetwork -}}
+{{- if not (or .Values.hostNetwork (and .Values.service.enabled (include "fairlead.provisions" .))) -}}
 {{- $ingress := .Values.config.ingress | default dict -}}
 {{- $pairs := list -}}
 {{- with .Values.ports.http.hostPort -}}{{- $pairs = append $pairs (printf "%d:%d" ($ingress.httpPort | default 80 | int) (. | int)) -}}{{- end -}}
