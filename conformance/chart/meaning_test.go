@@ -346,7 +346,8 @@ func TestDisruptionBudget(t *testing.T) {
 	}
 }
 
-// rights lists what the account of a rendered chart may do, as "scope group/resource verb", sorted. The scope is a namespace, or * for all.
+// rights lists what the account of a rendered chart may do, as "scope group/resource verb", sorted. The scope is a namespace, or * for all; a resource of which
+// only some names are meant ends with them in brackets.
 func rights(t *testing.T, docs []document) []string {
 	t.Helper()
 	bound := map[string]bool{}
@@ -365,6 +366,9 @@ func rights(t *testing.T, docs []document) []string {
 		for _, r := range rules {
 			for _, group := range r.APIGroups {
 				for _, resource := range r.Resources {
+					if len(r.ResourceNames) > 0 {
+						resource += "[" + strings.Join(r.ResourceNames, "+") + "]"
+					}
 					for _, verb := range r.Verbs {
 						set[fmt.Sprintf("%s %s/%s %s", scope, group, resource, verb)] = true
 					}
@@ -406,6 +410,10 @@ var (
 	clusterRights = []string{
 		"/namespaces" + following, "networking.k8s.io/ingressclasses" + following, "gateway.networking.k8s.io/gatewayclasses" + reading,
 		"gateway.networking.k8s.io/gatewayclasses/status patch",
+		"apiextensions.k8s.io/customresourcedefinitions[gatewayclasses.gateway.networking.k8s.io+gateways.gateway.networking.k8s.io+listenersets.gateway.networking.k8s.io+" +
+			"httproutes.gateway.networking.k8s.io+grpcroutes.gateway.networking.k8s.io+tlsroutes.gateway.networking.k8s.io+tcproutes.gateway.networking.k8s.io+" +
+			"udproutes.gateway.networking.k8s.io+backendtlspolicies.gateway.networking.k8s.io+referencegrants.gateway.networking.k8s.io+" +
+			"xbackends.gateway.networking.x-k8s.io+xbackendtrafficpolicies.gateway.networking.x-k8s.io] get",
 	}
 	servedRights = []string{
 		"discovery.k8s.io/endpointslices" + following, "networking.k8s.io/ingresses" + reading, "gateway.networking.k8s.io/gateways" + reading,

@@ -7,6 +7,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/gateway-api/pkg/consts"
 	"sigs.k8s.io/gateway-api/pkg/features"
 
 	"github.com/fairlead-io/fairlead/internal/object"
@@ -29,6 +30,43 @@ func TestObservedGenerationEverywhere(t *testing.T) {
 			o.Generation, generation = generation, generation+1
 		}
 		checkConditions(t, snapshot, Compile(snapshot, parseOptions(t, in)).Status)
+	}
+}
+
+// A GatewayClass says whether the definitions in the cluster are from the release that Fairlead is built for. Where they are not known, as in a folder, it says nothing.
+func TestSupportedVersion(t *testing.T) {
+	const gateways, routes = "gateways.gateway.networking.k8s.io", "httproutes.gateway.networking.k8s.io"
+	for _, test := range []struct {
+		name        string
+		definitions map[string]*object.Definition
+		want        string
+	}{
+		{"none", nil, "GatewayClass fairlead: Accepted\n"},
+		{"the same", map[string]*object.Definition{gateways: {Version: consts.BundleVersion}}, "GatewayClass fairlead: Accepted SupportedVersion\n"},
+		{"another patch", map[string]*object.Definition{gateways: {Version: "v1.6.0"}, routes: {Version: "v1.6.99"}}, "GatewayClass fairlead: Accepted SupportedVersion\n"},
+		{
+			name: "one is older",
+			map[string]*object.Definition{gateways: {Version: "v1.6.3"}, routes: {Version: "v1.5.1"}},
+			want: "GatewayClass fairlead: Accepted; SupportedVersion=False UnsupportedVersion: Fairlead is built for v1.6.x of the Gateway API, and the cluster has definitions of other versions: httproutes.gateway.networking.k8s.io (v1.5.1);",
+		},
+		{"newer", map[string]*object.Definition{gateways: {Version: "v1.60.0"}}, "SupportedVersion=False UnsupportedVersion"},
+		{"no annotation", map[string]*object.Definition{gateways: {}}, "gateways.gateway.networking.k8s.io (without a version)"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := load(t, mustGateway)
+			in.Definitions = test.definitions
+			res := Compile(in, Options{})
+			text := res.Status.String()
+			if !strings.Contains(text, test.want) {
+				t.Errorf("the status has no %q:\n%s", test.want, text)
+			}
+			if !strings.Contains(text, "Gateway infra/gw: Accepted Programmed") {
+				t.Errorf("the Gateway is not served:\n%s", text)
+			}
+			if told := strings.Contains(statusText(res), "warning: GatewayClass fairlead spec.controllerName: Fairlead is built for"); told != strings.Contains(text, "UnsupportedVersion") {
+				t.Errorf("the author is told: %t", told)
+			}
+		})
 	}
 }
 

@@ -80,11 +80,20 @@ type Snapshot struct {
 	XBackendTrafficPolicies map[Key]*gatewayx.XBackendTrafficPolicy
 	XBackends               map[Key]*gatewayx.XBackend
 
+	// Definitions are those of the kinds of the Gateway API that the cluster has, by name (httproutes.gateway.networking.k8s.io). There are none in a folder, nor
+	// where Fairlead may not read them.
+	Definitions map[string]*Definition
+
 	// EndpointSlices holds the slices of each Service, by the Service's key (the label kubernetes.io/service-name), sorted by name.
 	EndpointSlices map[Key][]*discoveryv1.EndpointSlice
 
 	// Origins says where an object was read from, as file:line. It is empty for objects from an API server.
 	Origins map[Ref]string
+}
+
+// Definition is what a cluster says of a kind itself.
+type Definition struct {
+	Version string // of the Gateway API that the definition is from, as v1.6.3; "" when it does not say
 }
 
 // Sorted returns the values of m ordered by key, so that whoever walks a map of the snapshot walks it the same way each time.
@@ -125,7 +134,7 @@ func (s *Snapshot) SameRoutes(t *Snapshot) bool { //nolint:gocyclo // one compar
 		sameObjects(s.GatewayClasses, t.GatewayClasses) && sameObjects(s.Gateways, t.Gateways) && sameObjects(s.HTTPRoutes, t.HTTPRoutes) &&
 		sameObjects(s.GRPCRoutes, t.GRPCRoutes) && sameObjects(s.ReferenceGrants, t.ReferenceGrants) && sameObjects(s.ListenerSets, t.ListenerSets) &&
 		sameObjects(s.BackendTLSPolicies, t.BackendTLSPolicies) && sameObjects(s.XBackendTrafficPolicies, t.XBackendTrafficPolicies) &&
-		sameObjects(s.XBackends, t.XBackends) &&
+		sameObjects(s.XBackends, t.XBackends) && sameObjects(s.Definitions, t.Definitions) &&
 		sameObjects(s.TLSRoutes, t.TLSRoutes) && sameObjects(s.TCPRoutes, t.TCPRoutes) && sameObjects(s.UDPRoutes, t.UDPRoutes)
 }
 

@@ -22,6 +22,7 @@ func (c *Cluster) discover() {
 		wait := c.opt.Discovery
 		known, err := d.ask(c.ctx)
 		if err == nil {
+			d.define(c.ctx, known) // first, so that the first picture has them
 			d.apply(known)
 			retry = min(500*time.Millisecond, wait)
 		} else {
@@ -38,6 +39,8 @@ func (c *Cluster) discover() {
 type discovery struct {
 	c       *Cluster
 	missing map[*kind]int // how many answers in a row lacked a kind that is watched
+	defined string        // the names of the definitions that were read last
+	read    time.Time     // when that was
 }
 
 // ask returns the kinds that are known in each version.

@@ -122,6 +122,8 @@ func pathOf(o metav1.Object) (path, kind string) {
 		return gatewayPath + "v1/referencegrants", "ReferenceGrant"
 	case *gatewayv1beta1.ReferenceGrant:
 		return gatewayPath + "v1beta1/referencegrants", "ReferenceGrant"
+	case *metav1.PartialObjectMetadata:
+		return "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "PartialObjectMetadata"
 	case *coordinationv1.Lease:
 		return "/apis/coordination.k8s.io/v1/leases", "Lease"
 	}
@@ -689,7 +691,7 @@ func (a *fakeAPI) all() []string {
 	for path, list := range a.objects {
 		kind := path[strings.LastIndex(path, "/")+1:]
 		for _, s := range list {
-			if kind == "leases" || kind == "configmaps" || kind == "secrets" && s.typ != string(corev1.SecretTypeTLS) {
+			if kind == "leases" || kind == "configmaps" || kind == "customresourcedefinitions" || kind == "secrets" && s.typ != string(corev1.SecretTypeTLS) {
 				continue
 			}
 			text := kind + " " + s.namespace + "/" + s.name

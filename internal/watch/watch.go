@@ -157,12 +157,14 @@ type Cluster struct {
 
 	mu         sync.Mutex // guards what follows, the state of the sources, and the shelves
 	discovered bool       // it is known which kinds of the Gateway API there are
-	rest       time.Time  // when everything was listed that Fairlead cannot do without; zero if it was not
-	handed     *object.Snapshot
-	settling   time.Time // until when the kinds of the table stay as they were handed out last; zero if they do not
-	changes    int       // that could have been seen
-	seen       int       // of these, by Read
-	watchers   map[chan struct{}]struct{}
+	// definitions of the kinds of the Gateway API; never modified
+	definitions map[string]*object.Definition
+	rest        time.Time // when everything was listed that Fairlead cannot do without; zero if it was not
+	handed      *object.Snapshot
+	settling    time.Time // until when the kinds of the table stay as they were handed out last; zero if they do not
+	changes     int       // that could have been seen
+	seen        int       // of these, by Read
+	watchers    map[chan struct{}]struct{}
 }
 
 // Open makes a Cluster that is not watched yet; see Start. It fails only on options that cannot work, and does not ask the API server anything.
@@ -255,7 +257,7 @@ func (c *Cluster) Read() *object.Snapshot {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	snap := &object.Snapshot{Taken: c.opt.Now()}
+	snap := &object.Snapshot{Taken: c.opt.Now(), Definitions: c.definitions}
 	for _, k := range c.kinds {
 		if k.table && c.handed != nil && !c.settling.IsZero() {
 			k.shelf.keep(snap, c.handed)

@@ -79,6 +79,15 @@
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gatewayclasses/status]
   verbs: [patch]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions] # which version of the Gateway API they are from
+  resourceNames:
+    {{- range list "gatewayclasses" "gateways" "listenersets" "httproutes" "grpcroutes" "tlsroutes" "tcproutes" "udproutes" "backendtlspolicies" "referencegrants" }}
+    - {{ . }}.gateway.networking.k8s.io
+    {{- end }}
+    - xbackends.gateway.networking.x-k8s.io
+    - xbackendtrafficpolicies.gateway.networking.x-k8s.io
+  verbs: [get]
 {{- end -}}
 
 {{/* What it needs in its own namespace beyond what it may do in those that it serves; nothing, perhaps. */}}
