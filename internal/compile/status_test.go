@@ -45,9 +45,9 @@ func TestSupportedVersion(t *testing.T) {
 		{"the same", map[string]*object.Definition{gateways: {Version: consts.BundleVersion}}, "GatewayClass fairlead: Accepted SupportedVersion\n"},
 		{"another patch", map[string]*object.Definition{gateways: {Version: "v1.6.0"}, routes: {Version: "v1.6.99"}}, "GatewayClass fairlead: Accepted SupportedVersion\n"},
 		{
-			name: "one is older",
-			map[string]*object.Definition{gateways: {Version: "v1.6.3"}, routes: {Version: "v1.5.1"}},
-			want: "GatewayClass fairlead: Accepted; SupportedVersion=False UnsupportedVersion: Fairlead is built for v1.6.x of the Gateway API, and the cluster has definitions of other versions: httproutes.gateway.networking.k8s.io (v1.5.1);",
+			name:        "one is older",
+			definitions: map[string]*object.Definition{gateways: {Version: "v1.6.3"}, routes: {Version: "v1.5.1"}},
+			want:        "GatewayClass fairlead: Accepted; SupportedVersion=False UnsupportedVersion: Fairlead is built for v1.6.x of the Gateway API, and the cluster has definitions of other versions: httproutes.gateway.networking.k8s.io (v1.5.1);",
 		},
 		{"newer", map[string]*object.Definition{gateways: {Version: "v1.60.0"}}, "SupportedVersion=False UnsupportedVersion"},
 		{"no annotation", map[string]*object.Definition{gateways: {}}, "gateways.gateway.networking.k8s.io (without a version)"},
