@@ -90,10 +90,10 @@ type Proxy struct {
 	ports     map[route.Bind]*port
 	flowPorts map[route.Bind]*flowPort
 	reserved  map[route.Bind]net.Listener // before the first table: see Reserve
-	retired   map[*port]struct{} // not in the table any more, but still with connections
-	wanted    []*route.Port      // of the table, for retries
-	retries   bool               // a goroutine is trying to bind what could not be bound
-	stopped   bool               // by Shutdown or Close: no port is opened any more
+	retired   map[*port]struct{}          // not in the table any more, but still with connections
+	wanted    []*route.Port               // of the table, for retries
+	retries   bool                        // a goroutine is trying to bind what could not be bound
+	stopped   bool                        // by Shutdown or Close: no port is opened any more
 
 	mirrors mirrors
 
