@@ -22,34 +22,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-io/fairlead/internal/leak"
 	"github.com/fairlead-io/fairlead/internal/route"
 )
 
-// TestMain fails if tests leave goroutines behind.
+// TestMain fails the run if a test leaves a goroutine behind.
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // net/http reports what backends send unasked
-	code := m.Run()
-	if left := leaked(10 * time.Second); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left:\n\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked returns the stacks of goroutines that do not end within d, beside those of the runtime and of package testing.
-func leaked(d time.Duration) string {
-	buf := make([]byte, 16<<20)
-	for end := time.Now().Add(d); ; time.Sleep(10 * time.Millisecond) {
-		var left []string
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if !strings.Contains(g, "backend.leaked(") && !strings.Contains(g, "os/signal.") && !strings.Contains(g, "testing.(*F)") {
-				left = append(left, g)
-			}
-		}
-		if len(left) == 0 || time.Now().After(end) {
-			return strings.Join(left, "\n\n")
-		}
-	}
+	os.Exit(leak.Run(m))
 }
 
 var testKey = route.PoolKey{Namespace: "shop", Service: "web", Port: 80}

@@ -22,44 +22,17 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-io/fairlead/internal/leak"
 )
 
-// TestMain fails if a goroutine is left when all servers are closed.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(); code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "leaked goroutines:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked returns the stacks of goroutines other than this one, once those that are ending have had time to.
-func leaked() string {
-	var stacks string
-	for range 100 {
-		buf := make([]byte, 1<<20)
-		all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
-		stacks = ""
-		for _, g := range all[1:] {
-			if !strings.Contains(g, "os/signal") && !strings.Contains(g, "runtime.ensureSigM") {
-				stacks += g + "\n\n"
-			}
-		}
-		if stacks == "" {
-			return ""
-		}
-		runtime.Gosched()
-		time.Sleep(10 * time.Millisecond)
-	}
-	return stacks
-}
+// TestMain fails the run if a goroutine is left when all servers are closed.
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
 // start returns a listening server that is closed with the test.
 func start(t testing.TB, conf *tls.Config) *Server {

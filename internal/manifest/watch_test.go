@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/fairlead-io/fairlead/internal/leak"
 )
 
 // watching is a folder that is watched for the length of a test.
@@ -295,7 +297,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	if err := openFolder(t, t.TempDir()).Watch(ctx, func() {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Watch = %v", err)
 	}
-	if left := leaked(); left != "" {
+	if left := leak.Left(ours...); left != "" {
 		t.Errorf("goroutines left behind:\n%s", left)
 	}
 }
