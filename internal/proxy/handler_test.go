@@ -1,13 +1,16 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/fairlead-io/fairlead/internal/backend"
 	"github.com/fairlead-io/fairlead/internal/route"
@@ -392,4 +395,58 @@ func FuzzSetPath(f *testing.F) {
 			t.Errorf("%q goes out as %q", path, got)
 		}
 	})
+}
+
+// Each way in which a backend fails to answer has a status and a reason of its own, and a client that is refused for now is told to come back.
+func TestWhatBackendFailuresAreToClients(t *testing.T) {
+	want := map[route.Reason]int{
+		route.NoEndpoints: 503, route.EndpointsBusy: 503, route.QueueFull: 503, route.QueueTimeout: 503, route.RetryBudget: 503, route.Overloaded: 503,
+		route.BackendConnectFailed: 502, route.BackendReset: 502, route.BackendProtocol: 502, route.BackendTimeout: 504,
+		route.ClientClosed: statusClientClosed, route.BadBody: 400, route.Internal: 500,
+	}
+	for reason, status := range want {
+		f := backendFailure(fmt.Errorf("wrapped: %w", &backend.Error{Reason: reason, Err: io.EOF}))
+		if f.status != status || f.reason != reason {
+			t.Errorf("%s: got %d %s, want %d", reason, f.status, f.reason, status)
+		}
+	}
+	if f := backendFailure(io.EOF); f.status != 502 || f.reason != route.BackendReset {
+		t.Errorf("an error that nobody knows: %d %s", f.status, f.reason)
+	}
+}
+
+// The reasons of circuit breaking reach clients, with the time after which to come back.
+func TestCircuitBreakingIsTold(t *testing.T) {
+	held := make(chan struct{}, 10)
+	slow := serveHTTP(t, func(_ http.ResponseWriter, r *http.Request) {
+		held <- struct{}{}
+		<-r.Context().Done()
+	})
+	for reason, limits := range map[route.Reason]route.Limits{
+		route.EndpointsBusy: {Requests: 1},
+		route.QueueTimeout:  {Requests: 1, Pending: 1, Queue: 10 * time.Millisecond},
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			pool := service("web", route.HTTP)
+			pool.Care.Limits = limits
+			eachMode(t, func(t *testing.T, m mode) {
+				r := newRig(t, m, one(pool, slow))
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				defer wg.Wait()
+				defer cancel()
+				wg.Go(func() { // has the endpoint to itself, until it is called off
+					res, err := r.client.Do(r.request(http.MethodGet, "/", nil).WithContext(ctx))
+					if err == nil {
+						_ = res.Body.Close()
+					}
+				})
+				<-held
+				res := r.get("/")
+				if res.StatusCode != 503 || res.Header.Get(ReasonHeader) != string(reason) || res.Header.Get("Retry-After") == "" {
+					t.Errorf("got %d %q, Retry-After %q", res.StatusCode, res.Header.Get(ReasonHeader), res.Header.Get("Retry-After"))
+				}
+			})
+		})
+	}
 }
