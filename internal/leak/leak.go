@@ -30,13 +30,16 @@ func Run(m *testing.M, mine ...string) (code int) {
 // Left returns the stacks of goroutines that do not end: of those in whose stack one of the texts of mine is, or of all but the runtime's own and those of testing
 // if there is none.
 func Left(mine ...string) string {
-	for end := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+	pause, end := time.Millisecond, time.Now().Add(within)
+	for {
 		left := slices.DeleteFunc(others(), func(stack string) bool {
 			return contains(stack, "os/signal.", "runtime.ensureSigM", "runtime/pprof.", "testing.(*", "synctest.testingSynctestTest(") || len(mine) > 0 && !contains(stack, mine...)
 		})
 		if len(left) == 0 || time.Now().After(end) {
 			return strings.Join(left, "\n\n")
 		}
+		time.Sleep(pause)
+		pause = min(2*pause, 250*time.Millisecond)
 	}
 }
 
