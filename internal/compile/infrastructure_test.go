@@ -75,7 +75,7 @@ func checkInfrastructure(t *testing.T, in *object.Snapshot, res Result) {
 		}
 	}
 	if len(res.Infrastructure.Owned) > 0 {
-		checkServed(t, res, binds)
+		checkServed(t, in, res, binds)
 		checkNewBinds(t, in, res.Infrastructure)
 	}
 }
@@ -103,15 +103,20 @@ func checkNewBinds(t *testing.T, in *object.Snapshot, n Infrastructure) {
 	}
 }
 
-// checkServed checks that on each port that is bound for Gateways there is one of them only, for which a Service lists it.
-func checkServed(t *testing.T, res Result, binds map[transportPort]string) {
+// checkServed checks that on each port that is bound for Gateways there is one of them only, for which a Service lists it. Where a newer Gateway than this picture has is
+// known to have been served, its Service is not for us to change, and is not among the wishes.
+func checkServed(t *testing.T, in *object.Snapshot, res Result, binds map[transportPort]string) {
 	t.Helper()
 	for _, p := range res.Table.Ports {
 		for _, l := range p.Listeners {
 			if l.LastResort {
 				continue
 			}
-			own := fmt.Sprintf("%s/%s:%d", l.Source.Namespace, l.Source.Name, l.Port)
+			key := gatewayOf(in, l.Source)
+			if slices.ContainsFunc(res.Problems, func(p Problem) bool { return p.Code == "OldGateway" && p.Object.Key() == key }) {
+				continue
+			}
+			own := fmt.Sprintf("%s:%d", key, l.Port)
 			if binds[transportPort{p.Bind.Port, p.Bind.UDP}] != own || p.Bind.Address != "" {
 				t.Errorf("%s is bound at %s, which is that of %s", own, p.Bind, binds[transportPort{p.Bind.Port, p.Bind.UDP}])
 			}
@@ -124,6 +129,16 @@ func checkServed(t *testing.T, res Result, binds map[transportPort]string) {
 			}
 		}
 	}
+}
+
+// gatewayOf is the Gateway at whose addresses a listener is.
+func gatewayOf(in *object.Snapshot, of route.Source) object.Key {
+	key := object.Key{Namespace: of.Namespace, Name: of.Name}
+	if of.Kind != listenerSetKind {
+		return key
+	}
+	to := &in.ListenerSets[key].Spec.ParentRef
+	return object.Key{Namespace: string(orDefault(to.Namespace, gatewayv1.Namespace(of.Namespace))), Name: string(to.Name)}
 }
 
 func lists(s *corev1.Service, want ServicePort) bool {
