@@ -358,13 +358,10 @@ func TestAPortThatIsTakenCostsNoOther(t *testing.T) {
 // slowSource is a source that takes its time to be read at first, as a cluster does.
 type slowSource struct {
 	reader
-	first func() // is called meanwhile
+	first func(context.Context) error // is called meanwhile
 }
 
-func (s slowSource) Start(context.Context) error {
-	s.first()
-	return nil
-}
+func (s slowSource) Start(ctx context.Context) error { return s.first(ctx) }
 
 // Clients that connect while a cluster is read for the first time are served as soon as it was: a container that was killed is sent clients before Kubernetes notices.
 func TestWhoConnectsBeforeTheFirstTableIsServed(t *testing.T) {
@@ -372,11 +369,10 @@ func TestWhoConnectsBeforeTheFirstTableIsServed(t *testing.T) {
 	writeFile(t, dir, "web.yaml", fmt.Sprintf(tenLines, "web"))
 	got := make(chan error, 1)
 	serveFrom(t, dir, quickDrain, func(r reader, at *running) reader {
-		return slowSource{r, func() {
-			c, err := net.Dial("tcp", at.http)
+		return slowSource{r, func(ctx context.Context) error {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", at.http)
 			if err != nil {
-				got <- err
-				return
+				return err
 			}
 			go func() {
 				defer func() { _ = c.Close() }()
@@ -388,6 +384,7 @@ func TestWhoConnectsBeforeTheFirstTableIsServed(t *testing.T) {
 				}
 				got <- err
 			}()
+			return nil
 		}}
 	}, "default/web:80="+namedBackend(t, "web"))
 	if err := <-got; err != nil {
