@@ -63,7 +63,7 @@ func TestGraphsAgreeWithTheSpecification(t *testing.T) {
 		"listener: conflicted", "listener: conflicted TLS", "listener: conflicted TCP", "listener: conflicted UDP", "listener: TLS beside HTTPS",
 		"listener: RefNotPermitted", "listener: InvalidCertificateRef", "listener: InvalidRouteKinds", "listener: usable certificate", "set: attached", "set: refused",
 		"got: nobody", "got: fault",
-		"got: HTTPRoute served", "got: TLSRoute served", "got: TCPRoute served", "got: UDPRoute served", "got: HTTPRoute served in another namespace",
+		"got: HTTPRoute served", "got: GRPCRoute served", "got: GRPCRoute served in another namespace", "got: TLSRoute served", "got: TCPRoute served", "got: UDPRoute served", "got: HTTPRoute served in another namespace",
 		"got: TLSRoute served in another namespace", "got: TCPRoute served in another namespace", "got: UDPRoute served in another namespace",
 		"got: HTTPRoute served by an XBackend", "got: TLSRoute served by an XBackend", "got: TCPRoute served by an XBackend", "got: policy", "got: broken policy",
 		"connection: over an older one", "connection: over a more specific one",

@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -25,16 +26,20 @@ func (p *property) eachAddress(f func(key object.Key, entries []*entry, bind rou
 	}
 }
 
-// requests compares who gets what is asked for.
+// requests compares who gets what is asked for, and the calls of gRPC.
 func (p *property) requests() {
 	p.eachAddress(func(key object.Key, entries []*entry, bind route.Bind) {
+		ask := func(host, path string, call bool) {
+			want := p.describe(p.serves(entries, p.read, gatewayv1.PortNumber(bind.Port), host, path, call))
+			if got := p.ask(bind, host, path, call); got != want {
+				p.Errorf("Gateway %s, %s:%d%s, call=%v: got %s, want %s", key, host, bind.Port, path, call, got, want)
+			}
+		}
 		for _, host := range graphHosts {
 			for _, path := range graphPaths {
-				want := p.describe(p.serves(entries, p.read, gatewayv1.PortNumber(bind.Port), host, path))
-				if got := p.ask(bind, host, path); got != want {
-					p.Errorf("Gateway %s, %s:%d%s: got %s, want %s", key, host, bind.Port, path, got, want)
-				}
+				ask(host, path, false)
 			}
+			ask(host, "/a/b", true)
 		}
 	})
 }
@@ -101,7 +106,7 @@ func (p *property) describeBackend(r *anyRoute, ref *gatewayv1.BackendRef) strin
 	p.note("got", nil, d.reason != "", "fault", d.reason == "", served, d.reason == "" && d.key.Namespace != r.Namespace, served+" in another namespace",
 		d.reason == "" && d.kind == "XBackend", served+" by an XBackend")
 	switch {
-	case d.reason != "" && r.kind == "HTTPRoute":
+	case d.reason != "" && (r.kind == "HTTPRoute" || r.kind == "GRPCRoute"):
 		return "500"
 	case d.reason != "":
 		return "closed"
@@ -122,13 +127,17 @@ func (p *property) describeBackend(r *anyRoute, ref *gatewayv1.BackendRef) strin
 	return text
 }
 
-// ask asks the table for a request.
-func (p *property) ask(bind route.Bind, host, path string) string {
+// ask asks the table for a request, or a call.
+func (p *property) ask(bind route.Bind, host, path string, call bool) string {
 	port := p.res.Table.Port(bind)
 	if port == nil {
 		return "nobody"
 	}
-	_, rule, _ := port.Lookup(&route.Request{Host: host, Path: path, Method: "GET"})
+	r := &route.Request{Host: host, Path: path, Method: "GET"}
+	if call {
+		r.Method, r.Header = "POST", http.Header{"Content-Type": {"application/grpc"}}
+	}
+	_, rule, _ := port.Lookup(r)
 	return ruleText(rule)
 }
 

@@ -351,16 +351,16 @@ type won struct {
 	length   int
 }
 
-// serves finds out who gets a request at a Gateway; nil is nobody.
-func (r reading) serves(entries []*entry, routes []routeReading, port gatewayv1.PortNumber, host, path string) *won {
+// serves finds out who gets a request at a Gateway, or a call of gRPC; nil is nobody. An HTTPRoute gets calls too, for they are requests.
+func (r reading) serves(entries []*entry, routes []routeReading, port gatewayv1.PortNumber, host, path string, call bool) *won {
 	owner := ownerOf(entries, port, host)
 	if owner == nil || !owner.isRequests() {
 		return nil
 	}
 	var best *won
 	for _, read := range routes {
-		if read.route.kind != "HTTPRoute" || !read.isAt(owner) {
-			continue // the requests are not of gRPC
+		if read.route.kind != "HTTPRoute" && (read.route.kind != "GRPCRoute" || !call) || !read.isAt(owner) {
+			continue
 		}
 		for _, w := range matching(read.route, owner, host, path) {
 			if best == nil || w.before(best) {
@@ -438,6 +438,8 @@ func (w *won) before(v *won) bool {
 	switch {
 	case w.hostname != v.hostname:
 		return narrower(w.hostname, v.hostname)
+	case w.route.kind != v.route.kind:
+		return w.route.kind == "GRPCRoute" // by decision 0010: the specification leaves open who gets what of a shared hostname
 	case w.exact != v.exact:
 		return w.exact
 	case w.length != v.length:
