@@ -82,15 +82,11 @@ func (f *field) applicationHangs(t *testing.T) {
 	})
 }
 
-// inTurn does something to one pod of the application after the other, while clients send requests that take a while. A request that time limits and retries of its rule
-// take care of may not fail if it is a GET, and if it is a POST only where the application had received it. Without them the same holds as long as pods do not hang.
-// do returns when the pod died, or the zero time if it lives.
+// inTurn does something to one pod of the application after the other, while clients send requests that take a while: behind a rule with time limits and retries, and behind
+// an Ingress that says nothing. No GET may fail, and a POST only where the application had received it. do returns when the pod died, or the zero time if it lives.
 func (f *field) inTurn(t *testing.T, what string, times int, do func(replica) time.Time) {
 	t.Helper()
 	hosts := map[string]string{"Ingress": f.ingress + ":80 ingress.e2e.test", "HTTPRoute with retry": f.gateway + ":80 patient.e2e.test"}
-	if strings.HasSuffix(what, "hangs") {
-		delete(hosts, "Ingress") // waits for an answer as long as its client does
-	}
 	loads := map[string]*load{}
 	for way, where := range hosts {
 		address, host, _ := strings.Cut(where, " ")
