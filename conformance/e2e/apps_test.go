@@ -94,44 +94,58 @@ func (f *field) inTurn(t *testing.T, what string, times int, do func(replica) ti
 	}
 	time.Sleep(time.Second)
 	var deaths []time.Time
+	received := map[string]bool{}
 	for i := range times {
 		victim := pods(t, space, "app=app")[i%3]
 		deaths = append(deaths, do(victim))
-		eventually(t, time.Minute, func() error {
-			if n := must(t, "", "kubectl", "get", "-n", space, "deployment/app", "-o", "jsonpath={.status.readyReplicas}"); n != "3" {
-				return fmt.Errorf("%s of 3 pods are ready", n)
-			}
-			return nil
-		})
+		f.threeReady(t)
+		if !deaths[i].IsZero() {
+			// A new pod instead of the one that died: Kubernetes waits longer and longer before it starts a container again.
+			f.received(t, victim, received)
+			must(t, "", "kubectl", "delete", "pod", "-n", space, victim.name)
+			f.threeReady(t)
+		}
 	}
 	time.Sleep(time.Second)
 	for _, l := range loads {
 		l.stop()
 	}
-	received := f.received(t)
+	for _, pod := range pods(t, space, "app=app") {
+		f.received(t, pod, received)
+	}
 	for way, l := range loads {
 		l.judge(t, fmt.Sprintf("%s, %d times: %s", what, times, way), received, deaths)
 	}
 }
 
-// received collects the numbers of all requests that the application wrote down.
-func (f *field) received(t *testing.T) map[string]bool {
+// threeReady waits until three pods of the application are ready, and no other is left.
+func (f *field) threeReady(t *testing.T) {
 	t.Helper()
-	all := map[string]bool{}
-	for _, pod := range pods(t, space, "app=app") {
-		res, err := http.Get("http://" + pod.ip + ":8081/numbers")
-		if err != nil {
-			t.Fatal(err)
+	eventually(t, time.Minute, func() error {
+		if n := must(t, "", "kubectl", "get", "-n", space, "deployment/app", "-o", "jsonpath={.status.readyReplicas}"); n != "3" {
+			return fmt.Errorf("%s of 3 pods are ready", n)
 		}
-		text, err := io.ReadAll(res.Body)
-		if err = errors.Join(err, res.Body.Close()); err != nil {
-			t.Fatal(err)
+		if n := len(pods(t, space, "app=app")); n != 3 {
+			return fmt.Errorf("there are %d pods, want 3", n)
 		}
-		for number := range strings.FieldsSeq(string(text)) {
-			all[number] = true
-		}
+		return nil
+	})
+}
+
+// received adds the numbers of all requests that a pod of the application wrote down.
+func (f *field) received(t *testing.T, pod replica, to map[string]bool) {
+	t.Helper()
+	res, err := http.Get("http://" + pod.ip + ":8081/numbers")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	text, err := io.ReadAll(res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for number := range strings.FieldsSeq(string(text)) {
+		to[number] = true
+	}
 }
 
 // dying is how long a process may take to die, and a proxy to hear of it.
