@@ -200,6 +200,9 @@ func (x *exchange) failure(t *try, trial bool, err error) *Error {
 		x.pool.bad(t.endpoint, t.start, x.pool.set.now(), f.Err)
 	case f.retry == late, f.Reason == route.BackendProtocol, x.keptWaiting(t):
 		x.pool.bad(t.endpoint, t.start, x.pool.set.now(), f.Err)
+		x.pool.triedInVain(t, trial, f.Err)
+	case f.retry == moved:
+		x.pool.triedInVain(t, trial, f.Err)
 	}
 	if trial {
 		x.pool.tryAgain(t.endpoint)

@@ -237,11 +237,22 @@ func (p *Pool) trial(due int64, safe bool) *endpoint {
 		if e.why != unreachable && !safe && now < e.retry+pause {
 			continue
 		}
-		// If nothing is ever heard of this trial, there will be another after the same time.
+		// If nothing is heard of this trial there will be another after the same time, and after one that nothing is heard of either, after twice that.
+		if e.trying {
+			e.fails++
+			pause = p.backoff(e.fails)
+		}
 		e.trying, e.retry = true, now+pause
 		return e
 	}
 	return nil
+}
+
+// triedInVain notes that a trial was not answered, or not in time.
+func (p *Pool) triedInVain(t *try, trial bool, err error) {
+	if trial && t.endpoint.leftOut.Load() {
+		p.failed(t.endpoint, t.start, faulty, err)
+	}
 }
 
 // tryAgain notes that a trial has proved nothing, so that the next request can be one.

@@ -1,10 +1,12 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -321,4 +323,56 @@ func TestHangingOutlier(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+}
+
+// An endpoint that hangs is tried less and less often, as one that fails is: each trial costs a client the time that a try may take.
+func TestHangingEndpointIsTriedLessAndLess(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		timeout time.Duration // of a try
+		request func(*testing.T) *http.Request
+	}{
+		{"late", time.Second, func(t *testing.T) *http.Request { return newRequest(t, "POST", "a", "x") }},
+		{"late, safe", time.Second, func(t *testing.T) *http.Request { return newRequest(t, "GET", "a", "") }},
+		{"never heard of", time.Hour, func(t *testing.T) *http.Request { return newRequest(t, "POST", "a", "x") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			withCare(t, Options{}, route.Care{}, fourEndpoints, func(t *testing.T, n *network, _ *Set, p *Pool) {
+				for _, a := range fourEndpoints {
+					n.set(a, patient(200, 0))
+				}
+				n.set("a:1", patient(500, 0))
+				var lost, asked atomic.Int64
+				ctx, cancel := context.WithCancel(t.Context())
+				ask := func() {
+					a := Attempt{TryTimeout: tt.timeout}
+					res, err := p.Do(tt.request(t).WithContext(ctx), &a)
+					if a.Endpoint == "a:1" {
+						asked.Add(1)
+					}
+					if err != nil {
+						lost.Add(1)
+						return
+					}
+					_ = res.Body.Close()
+				}
+				load(t, p, 100, Attempt{})
+				n.set("a:1", patient(200, time.Hour))
+				for _, e := range p.list.Load().all {
+					e.closeIdle()
+				}
+				var wg sync.WaitGroup
+				for range 4000 { // 20 s
+					wg.Go(ask)
+					time.Sleep(5 * time.Millisecond)
+				}
+				cancel()
+				wg.Wait()
+				// After 1, 2, 4, 8 s or a little more, and twice as long where no request is safe.
+				if n := max(lost.Load(), asked.Load()); n < 2 || n > 6 {
+					t.Errorf("%d requests went there in 20 s, %d were lost", asked.Load(), lost.Load())
+				}
+			})
+		})
+	}
 }
