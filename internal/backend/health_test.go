@@ -237,9 +237,9 @@ func TestTrialThatClientAborts(t *testing.T) {
 		time.Sleep(1200 * time.Millisecond)
 		n.set("a:1", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 		p.list.Load().out[0].why = resetting
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		defer cancel()
-		if r := do(p, newRequest(t, "GET", "a", "").WithContext(ctx)); r.Endpoint != "a:1" || r.reason() != route.BackendTimeout {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		if r := do(p, newRequest(t, "GET", "a", "").WithContext(ctx)); r.Endpoint != "a:1" || r.reason() != route.ClientClosed {
 			t.Fatalf("%+v", r)
 		}
 		if st := statusOf(t, s, "a:1"); st.Healthy || st.Failures != 1 {
