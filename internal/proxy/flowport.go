@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,11 +35,7 @@ type flowPort struct {
 
 // openFlows opens the socket of a port of UDP.
 func (p *Proxy) openFlows(rp *route.Port) (*flowPort, error) {
-	address := rp.Bind.Address
-	if address == "" {
-		address = p.opt.BindAddress
-	}
-	at, err := net.ResolveUDPAddr("udp", net.JoinHostPort(address, strconv.Itoa(int(rp.Bind.Port))))
+	at, err := net.ResolveUDPAddr("udp", p.addressOf(rp.Bind))
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", rp.Bind, err)
 	}
