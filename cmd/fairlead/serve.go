@@ -104,7 +104,6 @@ type server struct {
 	adminAt  net.Addr // nil without an admin address
 
 	generation int
-	told       int              // the generation that the log has told of
 	letGo      *time.Timer      // when the pools of the tables before this one are let go of; nil before follow
 	snapshot   *object.Snapshot // the one that is installed
 	seen       map[string]bool  // problems that were logged and are still there
@@ -312,7 +311,7 @@ func (s *server) apply() error {
 		s.backends.Update(compile.Endpoints(snap, s.set.compile, poolKeys(prev.result.Table.Pools)))
 		s.snapshot = snap
 		s.tell(prev.result)
-		s.publish(prev.result, findings(snap, prev.result, issues))
+		s.publish(slog.LevelDebug, prev.result, findings(snap, prev.result, issues)) // there are many of these
 		return nil
 	}
 	result := compile.Compile(snap, s.set.compile)
@@ -339,7 +338,7 @@ func (s *server) apply() error {
 	s.tell(result)
 	found := findings(snap, result, issues)
 	s.measure(result, found, compiled.Sub(begun), time.Since(compiled))
-	s.publish(result, found)
+	s.publish(slog.LevelInfo, result, found)
 	if s.listening(result.Table) || err == nil {
 		s.ready.Store(true)
 	}
@@ -396,8 +395,8 @@ func addresses(list *atomic.Pointer[[]netip.AddrPort]) []netip.AddrPort {
 	return nil
 }
 
-// publish makes a result visible to the admin pages and logs what is wrong with it, each problem once for as long as it lasts.
-func (s *server) publish(result compile.Result, found []finding) {
+// publish makes a result visible to the admin pages and logs what is wrong with it, each problem once for as long as it lasts. That it is served is logged at level.
+func (s *server) publish(level slog.Level, result compile.Result, found []finding) {
 	s.result.Store(&shown{snapshot: s.snapshot, result: result, found: found})
 	seen := map[string]bool{}
 	for _, f := range found {
@@ -407,11 +406,6 @@ func (s *server) publish(result compile.Result, found []finding) {
 		}
 	}
 	s.seen = seen
-	level := slog.LevelInfo
-	if s.told == s.generation {
-		level = slog.LevelDebug // only endpoints have changed
-	}
-	s.told = s.generation
 	s.log.Log(context.Background(), level, "serving", "generation", s.generation, "ports", len(result.Table.Ports), "pools", len(result.Table.Pools), "problems", len(seen))
 }
 
