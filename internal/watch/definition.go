@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,12 +28,12 @@ func (d *discovery) define(ctx context.Context, known map[string][]string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
+	definitions, errs := d.all(ctx, names)
 	found := make(map[string]*object.Definition, len(names))
-	for _, name := range names {
-		definition, err := d.definition(ctx, name)
-		switch {
+	for i, name := range names {
+		switch err := errs[i]; {
 		case err == nil:
-			found[name] = definition
+			found[name] = definitions[i]
 		case apierrors.IsForbidden(err):
 			d.c.log.Debug("may not read the definitions of the Gateway API, so that their version is not known", "error", err)
 			d.replace(nil)
@@ -61,6 +62,24 @@ func definitionNames(kinds []*kind, known map[string][]string) (names []string) 
 		names = append(names, k.name+"."+group)
 	}
 	return names
+}
+
+// all reads definitions, the first by itself and the others side by side: the first picture waits for them, and an API server takes its time to read what is large. If
+// it forbids the first it is not asked for the others.
+func (d *discovery) all(ctx context.Context, names []string) ([]*object.Definition, []error) {
+	definitions, errs := make([]*object.Definition, len(names)), make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { definitions[i], errs[i] = d.definition(ctx, name) })
+		if i > 0 {
+			continue
+		}
+		if wg.Wait(); apierrors.IsForbidden(errs[0]) {
+			break
+		}
+	}
+	wg.Wait()
+	return definitions, errs
 }
 
 func (d *discovery) definition(ctx context.Context, name string) (*object.Definition, error) {
