@@ -933,7 +933,6 @@ func TestNoFixedDelay(t *testing.T) {
 				a.remove(o)
 				advance(time.Minute)
 				a.put(o)
-				synctest.Wait()
 				time.Sleep(after)
 				synctest.Wait()
 				before, watched := reported, allWatched(c)
